@@ -780,6 +780,9 @@ pub struct Unban {
     /// Lift the bans inside the networks too
     #[arg(long, requires = "networks", conflicts_with_all = ["jail", "all", "from"])]
     pub inside: bool,
+    /// Lift only the manual ban that was made for this reason, if there is one, and forget nothing
+    #[arg(long, value_name = "TEXT", requires = "networks", conflicts_with_all = ["inside", "jail", "all", "from"])]
+    pub reason: Option<String>,
     /// How to print.
     #[command(flatten)]
     pub output: Output,

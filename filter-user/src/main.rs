@@ -792,6 +792,10 @@ fn panic(cli: &Cli, Panic { off, reason, output }: &Panic) -> Result<()> {
 fn lift(cli: &Cli, unban: &Unban) -> Result<()> {
     let Which { networks, from, jail, .. } = &unban.which;
     let which = match (&networks[..], from, jail) {
+        ([network], ..) if let Some(reason) = &unban.reason => {
+            api::Unban::Manual { network: *network, reason: reason.clone() }
+        }
+        _ if unban.reason.is_some() => bail!("`--reason` accepts one network at a time"),
         ([network], ..) => api::Unban::Network { network: *network, inside: unban.inside },
         ([], None, Some(jail)) => api::Unban::Jail { jail: jail.clone() },
         ([], None, None) => api::Unban::All,

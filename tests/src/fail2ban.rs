@@ -75,6 +75,29 @@ impl Fail2ban {
     pub fn start_with(host: &Netns, log: &Path, rules: Rules) -> anyhow::Result<Self> {
         let directory = scratch::directory("fail2ban")?;
         let files = Files::write(directory.path(), log, rules)?;
+        Self::run(host, directory, files)
+    }
+
+    /// [`Self::start`] with another action: a file for `action.d`, and the line of the jail that names it.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn start_with_action(
+        host: &Netns,
+        notice_log: &Path,
+        (file, line): (&Path, &str),
+    ) -> anyhow::Result<Self> {
+        let directory = scratch::directory("fail2ban")?;
+        let files = Files::write(directory.path(), notice_log, Rules::Wazo)?;
+        let to = files.config.join("action.d").join(file.file_name().unwrap_or_default());
+        fs::copy(file, to).with_context(|| format!("copy {}", file.display()))?;
+        let text = format!("[{JAIL}]\naction = {line}\n");
+        fs::write(files.config.join("jail.d/zz-action.conf"), text).context("write a jail")?;
+        Self::run(host, directory, files)
+    }
+
+    fn run(host: &Netns, directory: TempDir, files: Files) -> anyhow::Result<Self> {
         let output = fs::File::create(&files.output).context("create fail2ban's output file")?;
         let mut command = host.command("fail2ban-server");
         files
@@ -153,6 +176,15 @@ impl Fail2ban {
             }
             thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Runs a command of `fail2ban-client`, and returns whether it succeeded.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be run.
+    pub fn command(&self, arguments: &[&str]) -> anyhow::Result<bool> {
+        Ok(self.ask(arguments)?.status.success())
     }
 
     fn ask(&self, arguments: &[&str]) -> anyhow::Result<child::Finished> {

@@ -3,5 +3,6 @@
 
 pub mod asterisk;
 pub mod http;
+pub mod list;
 
 pub use ringfence_packets::fuzz::{Check, corpus, decide, packet, reference, sip};

@@ -10,6 +10,7 @@ pub mod bench;
 pub mod bpf;
 pub mod chance;
 pub mod child;
+pub mod crowdsec;
 pub mod debian;
 pub mod fail2ban;
 pub mod foreign;

@@ -1,7 +1,7 @@
 //! Checks the properties of each target with the inputs that libFuzzer has found (`cargo xtask fuzz`). The
 //! frames are in `tests/packets/tests/corpus.rs`.
 
-use ringfence_tests::fuzz::{asterisk, corpus, http};
+use ringfence_tests::fuzz::{asterisk, corpus, http, list};
 
 #[test]
 fn every_line_has_its_properties() {
@@ -17,5 +17,14 @@ fn every_request_has_its_properties() {
     for (path, input) in corpus("http") {
         println!("{}", path.display());
         http::check(&input);
+    }
+}
+
+#[test]
+fn every_list_has_its_properties() {
+    for (path, input) in corpus("list") {
+        // Shown only if the check panics.
+        println!("{}", path.display());
+        list::check(&input);
     }
 }

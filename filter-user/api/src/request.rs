@@ -374,6 +374,15 @@ pub enum Unban {
         #[cfg_attr(test, schemars(with = "Vec<String>", length(max = 64)))]
         networks: Vec<IpNet>,
     },
+    /// The manual ban of this address or network, if it was made for this reason. Other bans and the failures behind
+    /// them stay. It is no error if there is none.
+    Manual {
+        /// The address or network, with its prefix length: `192.0.2.66/32`.
+        #[cfg_attr(test, schemars(with = "String"))]
+        network: IpNet,
+        /// The reason, exactly as it was given.
+        reason: String,
+    },
     /// All bans by a jail, or of `manual`, `escalation` or `flood`.
     Jail {
         /// The jail.
@@ -458,6 +467,10 @@ mod tests {
                 inside: true,
             }),
             Request::Unban(Unban::Networks { networks: vec!["192.0.2.1/32".parse().unwrap()] }),
+            Request::Unban(Unban::Manual {
+                network: "192.0.2.1/32".parse().unwrap(),
+                reason: "fail2ban".to_owned(),
+            }),
             Request::Unban(Unban::Jail { jail: "sshd".to_owned() }),
             Request::Unban(Unban::All),
             Request::Allow {

@@ -164,6 +164,10 @@ static UNBAN_MANY: Route = Route {
     implied: &[("which", "networks")],
     ..Route::new(Method::Post, "/1.0/bans/lift", "unban", "unban")
 };
+static UNBAN_MANUAL: Route = Route {
+    implied: &[("which", "manual")],
+    ..Route::new(Method::Post, "/1.0/bans/lift/manual", "unban", "unban")
+};
 static UNBAN_JAIL: Route = Route {
     implied: &[("which", "jail")],
     in_path: &[parameter("jail", Kind::Text)],
@@ -225,7 +229,7 @@ static CONFIRM: Route = Route::new(Method::Post, "/1.0/confirm", "confirm", "con
 static RELOAD: Route = Route::new(Method::Post, "/1.0/reload", "reload", "reload");
 
 /// All routes, by path.
-pub static ROUTES: [&Route; 25] = [
+pub static ROUTES: [&Route; 26] = [
     &STATUS,
     &ACTIVE,
     &BANS,
@@ -234,6 +238,7 @@ pub static ROUTES: [&Route; 25] = [
     &BAN_MANY,
     &TAKE_OVER,
     &UNBAN_MANY,
+    &UNBAN_MANUAL,
     &UNBAN,
     &WHY,
     &JAILS,
@@ -270,6 +275,7 @@ impl Request {
             Self::Maintenance(Maintenance::Off) => &MAINTENANCE_OFF,
             Self::Unban(Unban::Network { .. }) => &UNBAN,
             Self::Unban(Unban::Networks { .. }) => &UNBAN_MANY,
+            Self::Unban(Unban::Manual { .. }) => &UNBAN_MANUAL,
             Self::Unban(Unban::Jail { .. }) => &UNBAN_JAIL,
             Self::Unban(Unban::All) => &UNBAN_ALL,
             Self::Confirm => &CONFIRM,

@@ -106,6 +106,9 @@ impl<D: Datapath> Controller<D> {
             {
                 self.unban(network, who, now).map(Answer::Lifted)
             }
+            Request::Unban(Unban::Manual { network, reason }) => {
+                self.unban_manual(network, &reason, who, now).map(Answer::Lifted)
+            }
             Request::Unban(Unban::Networks { networks }) => {
                 self.unban_several(&networks, who, now).map(Answer::Lifted).map_err(Refusal::from)
             }

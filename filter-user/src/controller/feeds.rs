@@ -138,8 +138,9 @@ pub(super) struct Feeds {
     counted: Option<KernelTime>,
     /// Places of feeds that are no longer configured and still have bans.
     left_over: Vec<u8>,
-    lifted: BTreeSet<IpNet>,
-    lifted_set: NetworkSet,
+    /// Networks whose bans by feeds stay lifted, and whether with everything inside them.
+    lifted: BTreeMap<IpNet, bool>,
+    lifted_inside: NetworkSet,
 }
 
 /// An update in progress.
@@ -193,7 +194,8 @@ impl Feeds {
     }
 
     fn find_lifted(&mut self) {
-        self.lifted_set = self.lifted.iter().copied().collect();
+        let inside = self.lifted.iter().filter(|(_, inside)| **inside);
+        self.lifted_inside = inside.map(|(network, _)| *network).collect();
     }
 }
 
@@ -393,7 +395,7 @@ impl<D: Datapath> Controller<D> {
         if network.prefix_len() < WIDEST || has_mapped {
             return Err(Spared::TooWide);
         }
-        if self.feeds.lifted_set.contains(network) {
+        if self.feeds.lifted.contains_key(&network) || self.feeds.lifted_inside.contains(network) {
             return Err(Spared::Lifted);
         }
         if self.protected.reason(network).is_some() {
@@ -534,13 +536,22 @@ impl<D: Datapath> Controller<D> {
         was_paused
     }
 
-    /// Remembers that the bans of this network are lifted, so that no feed bans it again.
-    pub(super) fn keep_lifted(&mut self, network: IpNet) {
+    /// Remembers that the bans of this network are lifted, perhaps with everything `inside` it, so that no feed bans
+    /// it again.
+    pub(super) fn keep_lifted(&mut self, network: IpNet, inside: bool) {
         let network = network.trunc();
-        if self.feeds.all.is_empty() || !self.is_listed(network) {
+        let ledger = self.bans.ledger();
+        let within = ledger.inside(network).take(if inside { MANY } else { 0 });
+        let listed = ledger.of_network(network).chain(within);
+        let by_feed = |entry: &Entry| match entry.ban.origin {
+            Origin::Feed(place) => Some((place, entry.ban.network)),
+            Origin::Manual | Origin::Jail(_) | Origin::Escalation | Origin::Flood => None,
+        };
+        let listed: Vec<(u8, IpNet)> = listed.filter_map(by_feed).take(SPARED_MAX).collect();
+        if listed.is_empty() {
             return;
         }
-        if self.feeds.lifted.len() >= LIFTED_MAX && !self.feeds.lifted.contains(&network) {
+        if self.feeds.lifted.len() >= LIFTED_MAX && !self.feeds.lifted.contains_key(&network) {
             warn!(
                 target: MANUAL,
                 "the feeds that list {} will ban it again: {LIFTED_MAX} others stay lifted; `ringfence allow` it",
@@ -548,23 +559,18 @@ impl<D: Datapath> Controller<D> {
             );
             return;
         }
-        self.feeds.lifted.insert(network);
+        self.feeds.lifted.insert(network, inside);
         self.feeds.find_lifted();
-        self.bans.store().decide(LIFTED, &network.to_string(), Some("true".to_owned()));
+        for (place, network) in listed {
+            self.feeds.spare(place, Listed { network, until: 0 }, Spared::Lifted);
+        }
+        self.bans.store().decide(LIFTED, &network.to_string(), Some(inside.to_string()));
         info!(target: MANUAL, "no feed bans {} again until somebody bans it by hand", show(network));
-    }
-
-    /// Whether a feed bans this network, or something inside it.
-    fn is_listed(&self, network: IpNet) -> bool {
-        let is_listed = |entry: &Entry| matches!(entry.ban.origin, Origin::Feed(_));
-        let ledger = self.bans.ledger();
-        ledger.of_network(network).any(is_listed)
-            || ledger.inside(network).take(MANY).any(is_listed)
     }
 
     /// Forgets that the bans of a network are lifted, because somebody bans it.
     pub(super) fn forget_lifted(&mut self, network: IpNet) {
-        if self.feeds.lifted.remove(&network) {
+        if self.feeds.lifted.remove(&network).is_some() {
             self.feeds.find_lifted();
             self.bans.store().decide(LIFTED, &network.to_string(), None);
         }
@@ -572,7 +578,7 @@ impl<D: Datapath> Controller<D> {
 
     /// The same, because the last feed that lists the network lists it no longer.
     fn forget_if_unlisted(&mut self, network: IpNet) {
-        if self.feeds.lifted.contains(&network)
+        if self.feeds.lifted.contains_key(&network)
             && !self.feeds.all.iter().any(|feed| feed.spared.contains_key(&network))
         {
             self.forget_lifted(network);
@@ -601,9 +607,12 @@ impl<D: Datapath> Controller<D> {
 
     /// Loads what was lifted and paused.
     pub(super) fn load_feeds(&mut self, kept: &BTreeMap<DecisionKey, String>) {
-        for (kind, name) in kept.keys() {
+        for ((kind, name), value) in kept {
             match &**kind {
-                LIFTED => self.feeds.lifted.extend(name.parse::<IpNet>()),
+                LIFTED => {
+                    let network = name.parse::<IpNet>().ok();
+                    self.feeds.lifted.extend(network.map(|network| (network, value == "true")));
+                }
                 PAUSED => {
                     for feed in self.feeds.all.iter_mut().filter(|feed| feed.name == *name) {
                         feed.is_paused = true;
@@ -617,8 +626,8 @@ impl<D: Datapath> Controller<D> {
 
     /// Saves it again.
     pub(super) fn put_feeds(&self) {
-        for network in &self.feeds.lifted {
-            self.bans.store().decide(LIFTED, &network.to_string(), Some("true".to_owned()));
+        for (network, inside) in &self.feeds.lifted {
+            self.bans.store().decide(LIFTED, &network.to_string(), Some(inside.to_string()));
         }
         for feed in self.feeds.all.iter().filter(|feed| feed.is_paused) {
             self.bans.store().decide(PAUSED, &feed.name, Some("true".to_owned()));

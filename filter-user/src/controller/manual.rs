@@ -229,11 +229,13 @@ impl<D: Datapath> Controller<D> {
                 }
                 (Which::Of(origin, jail), pardon)
             }
-            Unban::Networks { .. } => return Err("they are not that many".into()),
+            Unban::Networks { .. } | Unban::Manual { .. } => {
+                return Err("they are not that many".into());
+            }
             Unban::Network { network, .. } => {
                 let pardon = Pardon { network: Some(self.pardoned(network, now)), jail: None };
                 self.forget(network, now);
-                self.keep_lifted(network);
+                self.keep_lifted(network, true);
                 (Which::Inside(network.trunc()), Some(pardon))
             }
         };
@@ -268,7 +270,7 @@ impl<D: Datapath> Controller<D> {
             Vec::new()
         };
         self.pardon(Pardon { network: Some(self.pardoned(network, now)), jail: None });
-        self.keep_lifted(network);
+        self.keep_lifted(network, false);
         let mut lifted = 0;
         let mut names: Vec<String> = Vec::new();
         let around_it = around.iter().map(|entry| (entry.ban.network, Some(entry.ban.origin)));
@@ -295,6 +297,30 @@ impl<D: Datapath> Controller<D> {
             inside_banned: inside_banned as u64,
             ..lifting::answer(lifted, names)
         })
+    }
+
+    /// Lifts the manual ban of exactly this network that was made for this reason, if there is one. Other bans, and the
+    /// failures behind them, stay.
+    pub(super) fn unban_manual(
+        &mut self,
+        network: IpNet,
+        reason: &str,
+        who: &str,
+        now: KernelTime,
+    ) -> Result<Lifted, Refusal> {
+        let network = network.trunc();
+        let is_it = |entry: &&Entry| entry.ban.origin == Origin::Manual && &*entry.reason == reason;
+        let bans: Vec<Entry> =
+            self.bans.ledger().of_network(network).filter(is_it).cloned().collect();
+        for ban in &bans {
+            self.bans.strike(&mut self.datapath, ban).map_err(|why| failed(&why))?;
+            self.note_end(ban, true, now);
+        }
+        let names = if bans.is_empty() { Vec::new() } else { vec![show(network)] };
+        if !bans.is_empty() {
+            info!(target: MANUAL, "{}", lifting::line(who, bans.len(), "", &names));
+        }
+        Ok(lifting::answer(bans.len(), names))
     }
 
     /// The explanation if nothing was lifted.

@@ -145,6 +145,9 @@ pub(super) fn actions(request: &Request) -> Vec<Action> {
         Request::Unban(Unban::Network { network, inside: true }) => {
             one(network, "unban, with everything inside".to_owned())
         }
+        Request::Unban(Unban::Manual { network, reason }) => {
+            one(network, format!("unban, if banned for: {reason}"))
+        }
         Request::Unban(Unban::Networks { networks }) => {
             networks.iter().map(|network| (Some(network.trunc()), "unban".to_owned())).collect()
         }

@@ -197,14 +197,14 @@ async fn run(input: &str) -> Result<(Option<Vec<u8>>, String), String> {
     let (mut bytes, mut said) = (Vec::new(), Vec::new());
     let most = u64::try_from(SIZE_MAX + 4 * HEADER_MAX).unwrap_or(u64::MAX).saturating_add(1);
     let (mut stdout, mut stderr) = (stdout.take(most), stderr.take(4096));
-    let take = stdout.read_to_end(&mut bytes);
-    let hear = stderr.read_to_end(&mut said);
-    let ((), read, _heard) = tokio::join!(give, take, hear);
+    let ((), read) = tokio::join!(give, stdout.read_to_end(&mut bytes));
     read.map_err(|error| format!("read what curl printed: {error}"))?;
     if bytes.len() > SIZE_MAX {
-        // Dropping it ends it.
+        // Curl may still wait for a reader. Dropping it ends it.
         return Ok((None, format!("the list has more than {} MiB", SIZE_MAX >> 20)));
     }
+    // Its errors are short, so they fit into the pipe.
+    let _heard = stderr.read_to_end(&mut said).await;
     let status = child.wait().await.map_err(|error| format!("wait for curl: {error}"))?;
     if status.success() {
         return Ok((Some(bytes), String::new()));

@@ -26,6 +26,9 @@ const PARTS_MAX: usize = 1000;
 /// The pause between two parts.
 const PART_PAUSE: Duration = Duration::from_millis(200);
 
+/// How often a local API of decisions is asked for everything, not only for what has changed, in seconds.
+const WHOLE_EVERY: u64 = 3600;
+
 /// How often the time of the last fetch is saved if nothing else has changed, in seconds.
 const SAVE_EVERY: u64 = 600;
 
@@ -76,6 +79,8 @@ struct Worker {
     until: u64,
     /// When it is fetched next.
     due: u64,
+    /// When everything was asked for.
+    asked_whole: u64,
 }
 
 /// A list that was read.
@@ -112,6 +117,7 @@ impl Worker {
             entries: 0,
             until: 0,
             due: now,
+            asked_whole: now,
         };
         let Ok(list) = list else {
             // Bans that the kernel still has stay in force until the list is fetched.
@@ -140,6 +146,11 @@ impl Worker {
         let had_failures = self.failures;
         let mut asked = None;
         let mut result = Ok(());
+        let is_crowdsec = self.settings.feed.format == Form::Crowdsec;
+        if is_crowdsec && wall() >= self.asked_whole.saturating_add(WHOLE_EVERY) {
+            self.asked_whole = wall();
+            self.state.cursor = None;
+        }
         for part in 0..PARTS_MAX {
             if part > 0 {
                 sleep(PART_PAUSE).await;
@@ -192,7 +203,7 @@ impl Worker {
                     warn!("feed:{name}: its list cannot be fetched: {why}");
                 }
                 self.failures = self.failures.saturating_add(1);
-                if self.settings.feed.format == Form::Crowdsec {
+                if is_crowdsec {
                     // It may have been restarted and tell everything once more.
                     self.state.cursor = None;
                 }

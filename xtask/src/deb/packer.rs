@@ -24,7 +24,7 @@ const BINARY_MAX: u64 = 15_000_000;
 const MAINTAINER: (&str, &str) = ("The Ringfence developers", "developers@ringfence.example");
 
 /// Files that are installed unchanged from the repository.
-const FILES: [(&str, &str); 12] = [
+const FILES: [(&str, &str); 13] = [
     ("packaging/config.yml", "etc/ringfence/config.yml"),
     ("packaging/ringfence.service", "usr/lib/systemd/system/ringfence.service"),
     ("packaging/sysusers.d/ringfence.conf", "usr/lib/sysusers.d/ringfence.conf"),
@@ -36,6 +36,7 @@ const FILES: [(&str, &str); 12] = [
         "packaging/asterisk/logger.d/ringfence.conf",
         "usr/share/ringfence/asterisk/logger.d/ringfence.conf",
     ),
+    ("packaging/fail2ban/ringfence.conf", "etc/fail2ban/action.d/ringfence.conf"),
     ("packaging/logrotate.d/ringfence", "usr/share/ringfence/logrotate.d/ringfence"),
     ("packaging/wazo-auth-keys/ringfence.yml", "usr/share/ringfence/wazo-auth-keys/ringfence.yml"),
     ("packaging/debian/copyright", "usr/share/doc/ringfence/copyright"),
@@ -103,7 +104,8 @@ impl Packer<'_> {
         let binary = product.path("usr/sbin/ringfence");
         let dependencies = dependencies(&work, &binary, self.architecture)?;
         self.write_control(&product, "control", &dependencies)?;
-        product.write("DEBIAN/conffiles", "/etc/ringfence/config.yml\n", 0o644)?;
+        let conffiles = "/etc/fail2ban/action.d/ringfence.conf\n/etc/ringfence/config.yml\n";
+        product.write("DEBIAN/conffiles", conffiles, 0o644)?;
         for script in ["postinst", "prerm", "postrm"] {
             let from = self.root.join("packaging/debian").join(script);
             product.copy(&from, &format!("DEBIAN/{script}"), 0o755)?;

@@ -229,6 +229,13 @@ fn an_unban_holds_until_the_list_drops_the_entry() {
     }
     take(&mut controller, update(0, &list), 4);
     assert_eq!(banned(&mut controller, "feed:drop"), ["185.0.0.1", "185.0.0.2"]);
+    // Only `--inside` lifts what is inside.
+    take(&mut controller, update(1, &["185.0.1.7/32"]), 5);
+    assert_eq!(banned(&mut controller, "feed:more"), ["185.0.1.7"]);
+    let network = "185.0.1.0/24".parse().unwrap();
+    ask(&mut controller, Request::Unban(Unban::Network { network, inside: true }));
+    take(&mut controller, update(1, &["185.0.1.7/32", "185.0.1.8/32"]), 6);
+    assert_eq!(banned(&mut controller, "feed:more"), Vec::<String>::new());
 }
 
 #[test]

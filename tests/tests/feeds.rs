@@ -1,0 +1,283 @@
+//! Feeds with a real daemon, `curl`, and a server that lies, stalls and shrinks.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use ringfence_tests::child::Running;
+use ringfence_tests::crowdsec::Crowdsec;
+use ringfence_tests::fail2ban::Fail2ban;
+use ringfence_tests::ringfence::{self, Config, Ringfence};
+use ringfence_tests::scratch;
+use ringfence_tests::world::{
+    Echo, Hosts, OTHER_PORT, PBX, SIP_PORT, nothing_is_left, udp_reaches, until,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const SOON: Duration = Duration::from_mins(1);
+
+/// Addresses of the attacker that are in use on the Internet, as those in a list are.
+const LISTED: [IpAddr; 3] = [
+    IpAddr::V4(Ipv4Addr::new(185, 0, 0, 66)),
+    IpAddr::V4(Ipv4Addr::new(185, 0, 0, 67)),
+    IpAddr::V4(Ipv4Addr::new(185, 0, 0, 68)),
+];
+
+struct Lists {
+    hosts: Hosts,
+    _echo: Echo,
+    directory: TempDir,
+    _server: Running,
+}
+
+impl Lists {
+    fn new() -> Self {
+        let hosts = Hosts::new().unwrap();
+        for address in LISTED {
+            let line = format!("addr add {address}/24 dev eth0");
+            let mut ip = hosts.attacker.command("ip");
+            assert!(ip.args(line.split(' ')).status().unwrap().success());
+        }
+        let mut ip = hosts.pbx.command("ip");
+        assert!(
+            ip.args(["route", "add", "185.0.0.0/24", "dev", "eth0"]).status().unwrap().success()
+        );
+        let directory = scratch::directory("lists").unwrap();
+        let mut python = hosts.pbx.command("python3");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/list_server.py");
+        python.arg(script).arg(directory.path()).stderr(Stdio::null());
+        let server = Running::spawn("python3", &mut python).unwrap();
+        let echo = Echo::start(&hosts.pbx).unwrap();
+        Self { hosts, _echo: echo, directory, _server: server }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn serve(&self, name: &str, list: &str) {
+        fs::write(self.file(name), list).unwrap();
+    }
+
+    fn start(&self, feeds: &str) -> Ringfence {
+        let mut config = Config::new(Path::new("/nonexistent/fail2ban"));
+        config.more = format!("feeds:\n{feeds}");
+        Ringfence::start(&self.hosts.pbx, &ringfence::built().unwrap(), &config).unwrap()
+    }
+
+    fn reaches(&self, place: usize, port: u16) -> bool {
+        udp_reaches(&self.hosts.attacker, LISTED[place], port).unwrap()
+    }
+}
+
+fn feed(ringfence: &Ringfence, name: &str) -> Value {
+    let feeds: Value = ringfence.client().ask(&["feeds"]).unwrap();
+    let mut feeds = feeds["feeds"].as_array().unwrap().iter();
+    feeds.find(|feed| feed["name"] == name).unwrap().clone()
+}
+
+/// Waits until a feed is in this state with so many bans.
+fn becomes(ringfence: &Ringfence, name: &str, state: &str, banned: u64) {
+    let is = || {
+        let feed = feed(ringfence, name);
+        feed["state"] == state && feed["banned"] == banned
+    };
+    assert!(until(SOON, is), "{}\n{}", feed(ringfence, name), ringfence.log());
+}
+
+/// So many addresses, beginning with the listed ones.
+fn many(count: u32) -> String {
+    let first = u32::from(Ipv4Addr::new(185, 0, 0, 66));
+    (0..count).map(|n| Ipv4Addr::from(first + n).to_string() + "\n").collect()
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn a_list_is_banned_and_survives_restarts() {
+    let lists = Lists::new();
+    lists
+        .serve("sip.txt", "185.0.0.66\n185.0.0.68/31 # a network\n10.0.0.1\n0.0.0.0/0\nnonsense\n");
+    lists.serve("poison.txt", &format!("{PBX}\n127.0.0.1\n0.0.0.0/0\n192.0.2.0/24\n"));
+    let feeds = "  sip: {url: 'http://127.0.0.1:8099/sip.txt', interval: 2s}\n  \
+        poison: {url: 'http://127.0.0.1:8099/poison.txt', interval: 2s}\n";
+    let mut ringfence = lists.start(feeds);
+    becomes(&ringfence, "sip", "ok", 2);
+    assert!(!lists.reaches(0, SIP_PORT) && lists.reaches(0, OTHER_PORT));
+    assert!(lists.reaches(1, SIP_PORT) && !lists.reaches(2, SIP_PORT));
+    let sip = feed(&ringfence, "sip");
+    assert_eq!((&sip["left_out"], &sip["unread"]), (&2.into(), &1.into()), "{sip}");
+    becomes(&ringfence, "poison", "ok", 0);
+    let why = ringfence.client().why(LISTED[0]).unwrap();
+    assert_eq!(
+        (&why["jail"], &why["reason"]),
+        (&"feed:sip".into(), &"listed by the feed sip".into())
+    );
+
+    // An unchanged list is not sent again, and one that changes takes effect.
+    lists.serve("sip.txt", "185.0.0.67\n185.0.0.68/31\n");
+    assert!(until(SOON, || lists.reaches(0, SIP_PORT) && !lists.reaches(1, SIP_PORT)));
+    let requests = || fs::read_to_string(lists.file("requests")).unwrap();
+    assert!(until(SOON, || requests().contains("If-None-Match: \"")), "{}", requests());
+
+    // While the server is dead and the daemon was killed, the bans stay.
+    fs::write(lists.file("sip.txt.how"), "status 503").unwrap();
+    becomes(&ringfence, "sip", "failing", 2);
+    ringfence.kill().unwrap();
+    assert!(!lists.reaches(1, SIP_PORT));
+    ringfence.restart(&lists.hosts.pbx).unwrap();
+    becomes(&ringfence, "sip", "failing", 2);
+    assert!(!lists.reaches(1, SIP_PORT) && !lists.reaches(2, SIP_PORT));
+
+    // An unban holds, although the list still contains the address.
+    let client = ringfence.client();
+    client.run(&["unban", "185.0.0.67"], false).unwrap().success("unban").unwrap();
+    fs::remove_file(lists.file("sip.txt.how")).unwrap();
+    lists.serve("sip.txt", "185.0.0.67\n185.0.0.68/31\n185.0.0.70\n");
+    becomes(&ringfence, "sip", "ok", 2);
+    assert!(lists.reaches(1, SIP_PORT));
+    assert_eq!(feed(&ringfence, "sip")["spared"]["lifted"], 1);
+    ringfence.stop().unwrap();
+    drop((ringfence, lists));
+    nothing_is_left().unwrap();
+}
+
+/// The bans of an address, by jail, with their reasons.
+fn bans(ringfence: &Ringfence, address: IpAddr) -> Vec<(String, String)> {
+    let why = ringfence.client().why(address).unwrap();
+    let text = |ban: &Value, key: &str| ban[key].as_str().unwrap().to_owned();
+    let bans = why["bans"].as_array().unwrap().iter();
+    bans.map(|ban| (text(ban, "jail"), text(ban, "reason"))).collect()
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, fail2ban"]
+fn fail2ban_bans_through_its_action() {
+    let lists = Lists::new();
+    lists.serve("sip.txt", "185.0.0.67\n");
+    let feeds = "  sip: {url: 'http://127.0.0.1:8099/sip.txt', interval: 2s}\n";
+    let mut ringfence = lists.start(feeds);
+    becomes(&ringfence, "sip", "ok", 1);
+    let log = lists.file("notices");
+    fs::write(&log, "").unwrap();
+    let action = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/fail2ban/ringfence.conf");
+    let (binary, socket) = (ringfence::built().unwrap(), ringfence.client().socket().to_owned());
+    let command = format!("{} --socket {}", binary.display(), socket.display());
+    let line = format!("ringfence[scope=sip, ringfence=\"{command}\"]");
+    let fail2ban = Fail2ban::start_with_action(&lists.hosts.pbx, &log, (&action, &line)).unwrap();
+    let tell = |verb: &str, place: usize| {
+        let address = LISTED[place].to_string();
+        assert!(fail2ban.command(&["set", "asterisk-wazo", verb, &address]).unwrap());
+    };
+    let its = ("manual".to_owned(), "fail2ban: asterisk-wazo".to_owned());
+    let listed = ("feed:sip".to_owned(), "listed by the feed sip".to_owned());
+    tell("banip", 0);
+    tell("banip", 1);
+    let is = |place: usize, expected: &[(String, String)]| {
+        let done = until(SOON, || {
+            let found = bans(&ringfence, LISTED[place]);
+            found.len() == expected.len() && expected.iter().all(|ban| found.contains(ban))
+        });
+        assert!(done, "{:?}\n{}", bans(&ringfence, LISTED[place]), fail2ban.log());
+    };
+    is(0, std::slice::from_ref(&its));
+    is(1, &[its, listed.clone()]);
+    assert!(!lists.reaches(0, SIP_PORT) && lists.reaches(0, OTHER_PORT));
+    // Its unban leaves the other ban.
+    tell("unbanip", 0);
+    tell("unbanip", 1);
+    is(0, &[]);
+    is(1, &[listed]);
+    assert!(lists.reaches(0, SIP_PORT) && !lists.reaches(1, SIP_PORT));
+    assert!(!fail2ban.log().contains("ERROR"), "{}", fail2ban.log());
+    drop(fail2ban);
+    ringfence.stop().unwrap();
+    drop((ringfence, lists));
+    nothing_is_left().unwrap();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, Debian's package crowdsec"]
+fn the_decisions_of_crowdsec_are_enforced() {
+    let lists = Lists::new();
+    let host = &lists.hosts.pbx;
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../lab");
+    let mut crowdsec = Crowdsec::start(host, &cache).unwrap();
+    let cscli = |crowdsec: &Crowdsec, line: &str| {
+        crowdsec.cscli(host, &line.split(' ').collect::<Vec<_>>()).unwrap()
+    };
+    let key = lists.file("crowdsec.key");
+    fs::write(&key, cscli(&crowdsec, "bouncers add ringfence -o raw")).unwrap();
+    cscli(&crowdsec, "decisions add --ip 185.0.0.66 --duration 1h");
+    cscli(&crowdsec, "decisions add --ip 185.0.0.70 --duration 1h --type captcha");
+    let feeds = format!(
+        "  crowdsec: {{url: 'http://127.0.0.1:8080', format: crowdsec, interval: 2s, scope: all, key_file: {}}}\n",
+        key.display()
+    );
+    let mut ringfence = lists.start(&feeds);
+    becomes(&ringfence, "crowdsec", "ok", 1);
+    assert!(
+        !lists.reaches(0, SIP_PORT) && !lists.reaches(0, OTHER_PORT) && lists.reaches(1, SIP_PORT)
+    );
+    // New decisions, and one that is deleted.
+    cscli(&crowdsec, "decisions add --range 185.0.0.68/31 --duration 1h");
+    cscli(&crowdsec, "decisions delete --ip 185.0.0.66");
+    assert!(until(SOON, || lists.reaches(0, SIP_PORT) && !lists.reaches(2, SIP_PORT)));
+    becomes(&ringfence, "crowdsec", "ok", 1);
+    // While it is down, what was decided stays in force, also after a restart.
+    crowdsec.stop().unwrap();
+    becomes(&ringfence, "crowdsec", "failing", 1);
+    ringfence.kill().unwrap();
+    ringfence.restart(host).unwrap();
+    becomes(&ringfence, "crowdsec", "failing", 1);
+    assert!(!lists.reaches(2, SIP_PORT));
+    crowdsec.start_again(host).unwrap();
+    cscli(&crowdsec, "decisions add --ip 185.0.0.67 --duration 1h");
+    becomes(&ringfence, "crowdsec", "ok", 2);
+    assert!(!lists.reaches(1, SIP_PORT) && !lists.reaches(2, SIP_PORT));
+    ringfence.stop().unwrap();
+    drop((ringfence, crowdsec, lists));
+    nothing_is_left().unwrap();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn a_list_that_goes_wrong_changes_nothing() {
+    let lists = Lists::new();
+    lists.serve("a.txt", &many(100));
+    let feeds = "  a: {url: 'http://127.0.0.1:8099/a.txt', interval: 2s}\n";
+    let mut ringfence = lists.start(feeds);
+    becomes(&ringfence, "a", "ok", 100);
+    for how in [
+        "cut",
+        "bomb",
+        "status 500",
+        "redirect file:///etc/passwd",
+        "redirect http://127.0.0.1:8099/b",
+    ] {
+        fs::write(lists.file("a.txt.how"), how).unwrap();
+        becomes(&ringfence, "a", "failing", 100);
+        fs::remove_file(lists.file("a.txt.how")).unwrap();
+        becomes(&ringfence, "a", "ok", 100);
+    }
+    // One that shrinks or covers the world is refused.
+    for wrong in [many(49), "20.0.0.0/8\n30.0.0.0/8\n".to_owned(), "# empty\n".to_owned()] {
+        lists.serve("a.txt", &wrong);
+        becomes(&ringfence, "a", "refused", 100);
+        assert!(!lists.reaches(0, SIP_PORT));
+    }
+    let client = ringfence.client();
+    lists.serve("a.txt", &many(40));
+    let problem = || feed(&ringfence, "a")["problem"].to_string();
+    assert!(until(SOON, || problem().contains("to 40")), "{}", problem());
+    client.run(&["feeds", "confirm", "a"], false).unwrap().success("confirm").unwrap();
+    becomes(&ringfence, "a", "ok", 40);
+    assert!(client.run(&["feeds", "confirm", "a"], false).unwrap().success("confirm").is_err());
+    ringfence.stop().unwrap();
+    drop((ringfence, lists));
+    nothing_is_left().unwrap();
+}
