@@ -105,9 +105,10 @@ fn an_attack_is_seen_and_an_administrator_acts() {
     site.ringfence.restart(&site.hosts.pbx).unwrap();
     tmux.shows(&["enforcing", "the daemon answers again"]).unwrap();
     tmux.text("q").unwrap();
-    // The status may come after the end.
-    let has_ended = || tmux.value("pane_dead_status").unwrap() == "0";
-    assert!(until(Duration::from_secs(30), has_ended), "{:?}", tmux.value("pane_dead_status"));
+    assert!(until(Duration::from_secs(30), || tmux.value("pane_dead").unwrap() == "1"));
+    // tmux 3.3 sometimes sees the end of the terminal before that of the process, and then has no status.
+    let status = tmux.value("pane_dead_status").unwrap();
+    assert!(matches!(&*status, "" | "0"), "{status}");
     drop(tmux);
     site.end().unwrap();
 }
