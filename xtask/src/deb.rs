@@ -48,7 +48,7 @@ pub(crate) struct Made {
     pub(crate) tree: PathBuf,
 }
 
-/// Builds and packs below `target/deb`. With `check`, fails unless a second build gives the same
+/// Builds and packs below `target/debian`. With `check`, fails unless a second build gives the same
 /// bytes and lintian reports nothing.
 pub(crate) fn make(workspace: &Workspace, architecture: Architecture, check: bool) -> Result<Made> {
     architecture.require()?;
@@ -62,7 +62,7 @@ pub(crate) fn make(workspace: &Workspace, architecture: Architecture, check: boo
         architecture,
         epoch: &epoch,
     };
-    let directory = workspace.target().join("deb");
+    let directory = workspace.target().join("debian");
     let packages = timed("pack", || packer.pack(&directory))?;
     if check {
         timed("build and pack in another directory", || again(workspace, &packer, &packages))?;

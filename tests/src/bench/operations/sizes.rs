@@ -25,7 +25,7 @@ pub(super) fn measure(binary: &Path) -> anyhow::Result<Vec<Row>> {
     if installed.is_file() {
         rows.push(add("the binary as it is installed", &installed)?.at_most(BINARY_PROMISED));
     }
-    if let Some(package) = package(&target.join("deb")) {
+    if let Some(package) = package(&target.join("debian")) {
         rows.push(add("the package", &package)?);
     }
     if rows.is_empty() {
