@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use aya::maps::{Map, MapData, RingBuf};
+use aya::maps::{MapData, RingBuf};
 use detection::clock::KernelTime;
 use filter_common::abi::{self, Captured, maps};
 use filter_common::address::Address;
@@ -17,9 +17,9 @@ use ipnet::IpNet;
 use nix::net::if_::if_indextoname;
 use tokio::io::unix::AsyncFd;
 
-use super::clock;
 use super::events::watch;
 use super::mapped::{Memory, data};
+use super::{clock, configure, pins};
 
 /// How long the program captures after the last [`renew`](Capture::renew).
 const KEPT: Duration = Duration::from_secs(5);
@@ -63,9 +63,8 @@ impl Capture {
     ///
     /// If another capture is running, the maps are of another version, or the kernel refuses.
     pub fn begin(directory: &Path, wanted: &Wanted) -> Result<Option<Self>> {
-        let pin = |name: &str| directory.join(name);
         let is_there = |name| {
-            let pin = pin(name);
+            let pin = directory.join(name);
             pin.try_exists().with_context(|| format!("look for {}", pin.display()))
         };
         if !is_there(maps::CONFIG)? {
@@ -74,11 +73,7 @@ impl Capture {
         if !is_there(maps::CAPTURE)? || !is_there(maps::CAPTURED)? {
             bail!("the filter is of an older version; restart the daemon");
         }
-        let open = |name: &str| -> Result<Map> {
-            let pin = pin(name);
-            let open = || -> Result<Map> { Ok(Map::from_map_data(MapData::from_pin(&pin)?)?) };
-            open().with_context(|| format!("open {}", pin.display()))
-        };
+        let open = |name: &str| pins::open_map(directory, name);
         let memory = Memory::of(data(open(maps::CAPTURE)?)?)?;
         if memory.as_ref().len() * 8 != size_of::<abi::Capture>() {
             bail!("the pinned maps are of another version of Ringfence");
@@ -176,12 +171,8 @@ const MATCHED: usize = offset_of!(abi::Capture, matched) / 8;
 
 /// The mask of a network, of mapped addresses.
 fn mask(net: IpNet) -> [u64; 2] {
-    let len = match net {
-        IpNet::V4(net) => 96 + u32::from(net.prefix_len()),
-        IpNet::V6(net) => u32::from(net.prefix_len()),
-    };
-    let bits = u128::MAX.checked_shl(128 - len).unwrap_or(0);
-    Address::from(std::net::IpAddr::from(bits.to_be_bytes())).words()
+    let mapped = if net.addr().is_ipv4() { 96 } else { 0 };
+    configure::mask(mapped + u32::from(net.prefix_len()))
 }
 
 /// Parses a record; `None` if this version does not know its reason.

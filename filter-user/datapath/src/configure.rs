@@ -37,11 +37,6 @@ pub(super) fn config(settings: &Settings, old: &Config, clocks: Clocks, ban_line
         (settings.guarded.dry_run, FLAG_EXPOSURE_DRY_RUN),
         (!settings.signatures.user_agents.is_empty(), FLAG_SIGNATURES),
     ];
-    let Limits { source, prefix, shared, tcp_bytes, known, admitted, flood, .. } = &settings.limits;
-    let mut of_source = gcras(source);
-    if let Some(place) = of_source.get_mut(SEARCHES) {
-        *place = SEARCH;
-    }
     Config {
         abi_version: ABI_VERSION,
         flags: flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum::<u32>()
@@ -51,9 +46,20 @@ pub(super) fn config(settings: &Settings, old: &Config, clocks: Clocks, ban_line
         tick: clocks.tick,
         maintenance_until: old.maintenance_until,
         known_for: nanoseconds(settings.peers.remember),
-        flood_ban: nanoseconds(flood.ban),
         ban_lines,
-        reserved: 0,
+        ..limits(&settings.limits)
+    }
+}
+
+/// The part of the configuration that the limits determine. Everything else has its default.
+pub fn limits(limits: &Limits) -> Config {
+    let Limits { source, prefix, shared, tcp_bytes, known, admitted, flood, .. } = limits;
+    let mut of_source = gcras(source);
+    if let Some(place) = of_source.get_mut(SEARCHES) {
+        *place = SEARCH;
+    }
+    Config {
+        flood_ban: nanoseconds(flood.ban),
         prefix_v4: mask(96 + u32::from(prefix.ipv4)),
         prefix_v6: mask(u32::from(prefix.ipv6)),
         source: of_source,
@@ -66,6 +72,7 @@ pub(super) fn config(settings: &Settings, old: &Config, clocks: Clocks, ban_line
         source_bytes: gcra(tcp_bytes.source),
         prefix_bytes: gcra(tcp_bytes.prefix),
         shared_bytes: gcra(tcp_bytes.shared),
+        ..Config::default()
     }
 }
 
@@ -86,7 +93,7 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 /// The words of a mask with `length` bits of 128.
-fn mask(length: u32) -> [u64; 2] {
+pub(super) fn mask(length: u32) -> [u64; 2] {
     let bits = u128::MAX.checked_shl(128 - length.min(128)).unwrap_or(0);
     filter_common::address::words(bits.into())
 }

@@ -53,6 +53,7 @@ mod unread;
 mod visits;
 
 pub use self::beat::{LastBeat, last_beat};
+pub use self::configure::limits;
 pub use self::detach::detach_all;
 pub use self::disable::disable;
 pub use self::events::{Events, Limited, Responses};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::LpmTrie;
-use aya::maps::{HashMap, IterableMap as _, Map, MapData};
+use aya::maps::{HashMap, IterableMap as _, MapData};
 use detection::ban::{InForce, Write};
 use detection::clock::KernelTime;
 use filter_common::abi::{ABI_VERSION, Config, FLAG_DISABLED, FLAG_DRY_RUN, Flooder, Peer, maps};
@@ -58,11 +58,7 @@ impl Pinned {
         if !pin.try_exists().with_context(|| format!("look for {}", pin.display()))? {
             return Ok(None);
         }
-        let map = |name: &str| -> Result<Map> {
-            let pin = directory.join(name);
-            let open = || -> Result<Map> { Ok(Map::from_map_data(MapData::from_pin(&pin)?)?) };
-            open().with_context(|| format!("open {}", pin.display()))
-        };
+        let map = |name: &str| pins::open_map(directory, name);
         let other = "the pinned maps are of another version of Ringfence";
         let config = ConfigMap::new(map(maps::CONFIG)?).context(other)?.get()?;
         if config.abi_version != ABI_VERSION {

@@ -15,6 +15,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use aya::maps::{Map, MapData};
 use aya::programs::links::{FdLink, PinnedLink as PinnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -119,6 +120,13 @@ impl Pins {
         link.path = self.link(link.slot, name);
         Ok(())
     }
+}
+
+/// Opens the map with this name that is pinned in `directory`.
+pub(super) fn open_map(directory: &Path, name: &str) -> Result<Map> {
+    let pin = directory.join(name);
+    let open = || -> Result<Map> { Ok(Map::from_map_data(MapData::from_pin(&pin)?)?) };
+    open().with_context(|| format!("open {}", pin.display()))
 }
 
 pub(super) fn pin(directory: &Path, kind: &str, slot: u32, interface: &str) -> PathBuf {

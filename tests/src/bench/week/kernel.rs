@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use filter_common::abi::{
-    self, ABI_VERSION, BanEntry, CLASSES, FLAG_GREYLIST, FOREVER, Learning, SEARCHES, WireEvent,
+    self, ABI_VERSION, BanEntry, FLAG_GREYLIST, FOREVER, Learning, WireEvent,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::Slot;
 use filter_common::decision::Reason;
-use filter_common::rate::{Gcra, unit};
+use filter_common::rate::unit;
 use filter_user::ban::{AddressEntry, NetworkEntry};
 use filter_user::clock::KernelTime;
-use filter_user::config::{ClassLimits, Config, Limit};
+use filter_user::config::Config;
 use filter_user::datapath::{
-    ClosedSip, Datapath, Exchange, Interface, InterfaceCounters, KnownPeer,
+    ClosedSip, Datapath, Exchange, Interface, InterfaceCounters, KnownPeer, limits,
 };
 use ipnet::IpNet;
 use ringfence_packets::model::live::Live;
@@ -67,48 +67,16 @@ impl Kernel {
     }
 }
 
-/// The program's configuration: the part of `datapath::configure` that applies here.
+/// The program's configuration, as far as it concerns packets over UDP.
 fn of_program(config: &Config) -> abi::Config {
-    let limits = &config.limits;
-    let mut source = gcras(&limits.source);
-    source[SEARCHES] = Gcra { interval: 20_000_000, tolerance: 2_000_000_000 };
-    let mask = |length: u32| {
-        let bits = u128::MAX.checked_shl(128 - length).unwrap_or(0);
-        filter_common::address::words(bits.into())
-    };
     abi::Config {
         abi_version: ABI_VERSION,
-        flags: if limits.greylist { FLAG_GREYLIST } else { 0 },
+        flags: if config.limits.greylist { FLAG_GREYLIST } else { 0 },
         seed: SEED,
         tick: 1,
-        known_for: nanoseconds(config.peers.remember),
-        flood_ban: nanoseconds(limits.flood.ban),
-        prefix_v4: mask(96 + u32::from(limits.prefix.ipv4)),
-        prefix_v6: mask(limits.prefix.ipv6.into()),
-        source,
-        prefix: gcras(&limits.prefix.classes),
-        shared: gcras(&limits.shared),
-        known: gcra(limits.known),
-        admitted: gcra(limits.admitted),
-        flood: gcra(limits.flood.after),
-        ..abi::Config::default()
+        known_for: u64::try_from(config.peers.remember.as_nanos()).unwrap_or(u64::MAX),
+        ..limits(&config.limits)
     }
-}
-
-fn gcras(limits: &ClassLimits) -> [Gcra; CLASSES] {
-    let mut gcras = [Gcra::default(); CLASSES];
-    for (place, limit) in gcras.iter_mut().zip(limits.in_class_order()) {
-        *place = gcra(limit);
-    }
-    gcras
-}
-
-fn gcra(limit: Limit) -> Gcra {
-    Gcra::new(limit.rate.events().into(), nanoseconds(limit.rate.period()), limit.burst.into())
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// An end in the unit of the entries, rounded up.
