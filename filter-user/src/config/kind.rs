@@ -11,12 +11,12 @@ mod texts;
 
 use serde_json::Value as Json;
 
-pub(super) use self::feeds::{Format, Place};
+pub(super) use self::feeds::Format;
 pub(super) use self::hosts::Hosts;
 pub(super) use self::lists::{Interfaces, Journal, Logs, Multipliers, Ports, Services, UserAgents};
 pub(super) use self::numbers::{Count, Factor, Length, Port, Rate, Time, TimeOrZero};
 pub(super) use self::texts::{
-    Choice, Filter, Flag, OptionalPath, OptionalScope, Path, Scope, Word,
+    Choice, Flag, OptionalPath, OptionalScope, OrNone, Path, Scope, Word,
 };
 use super::yaml::{Node, Position, Scalar, Value};
 use crate::duration::snippet;

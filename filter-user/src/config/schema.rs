@@ -641,7 +641,7 @@ fn feed_fields<'a>(name: &str, feed: &'a mut Feed, classes: &Rc<[String]>) -> [F
             "url",
             "Where the list is: a file, or a URL with `https`. `http` is possible for a server on this \
              host only.",
-            kind::Place(url),
+            kind::OrNone(url, "a URL or the path of a file", "https://lists.example/sip.txt"),
         ),
         at.field(
             "format",
@@ -678,6 +678,9 @@ fn feed_fields<'a>(name: &str, feed: &'a mut Feed, classes: &Rc<[String]>) -> [F
     ]
 }
 
+/// What a jail's `filter` may be.
+const FILTER: &str = "a fail2ban filter, or `\"\"` for none";
+
 fn log_fields<'a>(
     name: &str,
     filter: &'a mut Option<FilterName>,
@@ -687,12 +690,12 @@ fn log_fields<'a>(
     let Some(OwnJail { log, journal, proven }) = own else {
         let doc = "A fail2ban filter that reads the log instead of the built-in parser; `\"\"` \
             for the built-in parser.";
-        return vec![at.field("filter", doc, kind::Filter(filter))];
+        return vec![at.field("filter", doc, kind::OrNone(filter, FILTER, "nginx-http-auth"))];
     };
     let doc =
         "The fail2ban filter that reads the logs: a path, or a name in /etc/fail2ban/filter.d.";
     vec![
-        at.field("filter", doc, kind::Filter(filter)),
+        at.field("filter", doc, kind::OrNone(filter, FILTER, "nginx-http-auth")),
         at.field(
             "log",
             "The logs to read. The wildcards `*`, `?` and `[...]` also match files that appear \

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::str::FromStr;
 
 use serde_json::Value as Json;
 
 use super::{Kind, Read, Wrong, is_invisible, mismatch, one};
+use crate::config;
 use crate::config::yaml::{Node, Scalar};
-use crate::config::{self, FilterName};
 use detection::settings::{NONE, scope_named, scopes};
 
 /// The longest host name of the DNS (RFC 1035 section 2.3.4), and more than a user name needs.
@@ -185,10 +186,14 @@ impl Kind for Word<'_> {
     }
 }
 
-/// The name of a filter, or an empty text for none.
-pub(crate) struct Filter<'a>(pub(crate) &'a mut Option<FilterName>);
+/// A value that is written as text, or an empty text for none, with a description and an example.
+pub(crate) struct OrNone<'a, T>(
+    pub(crate) &'a mut Option<T>,
+    pub(crate) &'static str,
+    pub(crate) &'static str,
+);
 
-impl Kind for Filter<'_> {
+impl<T: FromStr<Err = String> + ToString> Kind for OrNone<'_, T> {
     fn read(&mut self, node: &Node) -> Read<()> {
         *self.0 = one(node, |scalar| {
             if scalar.text.is_empty() {
@@ -204,11 +209,11 @@ impl Kind for Filter<'_> {
     }
 
     fn expected(&self) -> String {
-        "a fail2ban filter, or `\"\"` for none".into()
+        self.1.into()
     }
 
     fn example(&self) -> Json {
-        Json::from("nginx-http-auth")
+        Json::from(self.2)
     }
 }
 
