@@ -7,10 +7,10 @@ use api::{State, Status};
 
 use super::attackers::Attacker;
 use super::model::{Model, Moment, enforcement};
-use super::prompt::shown;
 use super::rates::Rate;
 use super::safe::safe;
 use super::tables::faults;
+use crate::prefix::show;
 use crate::report::count;
 
 /// The most lines about attackers at a time.
@@ -87,7 +87,7 @@ impl Plain {
         let is_now = |subject: &str| {
             facts.iter().any(|fact| fact.subject == subject)
                 || subject.strip_prefix("attacker ").is_some_and(|network| {
-                    model.attackers_now(now).iter().any(|other| shown(other.network) == network)
+                    model.attackers_now(now).iter().any(|other| show(other.network) == network)
                 })
         };
         let over: Vec<String> =
@@ -153,7 +153,7 @@ fn facts(status: &Status) -> Vec<Fact> {
 }
 
 fn attacker(attacker: &Attacker) -> Fact {
-    let network = shown(attacker.network);
+    let network = show(attacker.network);
     let known = attacker.known_as.as_ref();
     let mut parts = Vec::new();
     if let Some(class) = known.and_then(|known| known.class.as_deref()) {

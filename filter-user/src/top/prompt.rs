@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use api::{Request, Unban};
-use ipnet::IpNet;
 
 use super::key::Key;
 use super::safe::is_plain;
 use crate::ban_list::network;
 use crate::duration;
+use crate::prefix::show;
 
 /// The longest line.
 const LENGTH_MAX: usize = 120;
@@ -132,12 +132,12 @@ impl Prompt {
                     reason: None,
                     force: false,
                 };
-                Ok((request, format!("Ban {} {lasts}, all ports?", shown(net))))
+                Ok((request, format!("Ban {} {lasts}, all ports?", show(net))))
             }
             Purpose::Unban => {
                 none(second)?;
                 let request = Request::Unban(Unban::Network { network: net, inside: false });
-                Ok((request, format!("Unban {}, and forget its failures?", shown(net))))
+                Ok((request, format!("Unban {}, and forget its failures?", show(net))))
             }
             Purpose::Allow => {
                 let time = second.map(length).transpose()?;
@@ -146,7 +146,7 @@ impl Prompt {
                 });
                 let seconds = time.map(|time| time.as_secs().max(1));
                 let request = Request::Allow { network: net, seconds, comment: None };
-                Ok((request, format!("Allow {} {lasts}: never drop or ban it?", shown(net))))
+                Ok((request, format!("Allow {} {lasts}: never drop or ban it?", show(net))))
             }
         }
     }
@@ -158,15 +158,6 @@ fn none(word: Option<&str>) -> Result<(), String> {
 
 fn length(text: &str) -> Result<Duration, String> {
     duration::parse(text).map_err(|why| why.to_string())
-}
-
-/// A network as everybody writes it: an address without a prefix length.
-pub(super) fn shown(network: IpNet) -> String {
-    if network.prefix_len() == network.max_prefix_len() {
-        network.addr().to_string()
-    } else {
-        network.to_string()
-    }
 }
 
 #[cfg(test)]

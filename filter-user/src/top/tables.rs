@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::attackers::Attacker;
-use super::prompt::shown;
 use super::rates::{Rate, Traffic, short};
 use super::safe::safe;
 use super::view::{Column, Row, Table, Tone, Width, number, text};
 use crate::check::{Check, Level};
+use crate::prefix::show;
 use crate::report::{roughly, shown_time};
 
 /// The time on the clock of the host.
@@ -143,9 +143,9 @@ fn attacker_row(attacker: &Attacker, clock: &Clock) -> Row {
     };
     let rate = attacker.rate().map_or("-".to_owned(), Rate::text);
     Row {
-        key: shown(attacker.network),
+        key: show(attacker.network),
         cells: vec![
-            shown(attacker.network),
+            show(attacker.network),
             safe(what),
             rate,
             if failures == 0 { "-".to_owned() } else { short(failures) },
