@@ -25,6 +25,7 @@ pub mod clock;
 pub mod config;
 pub mod confirmation;
 pub mod controller;
+mod curl;
 pub mod daemon;
 pub mod decided;
 pub mod disable;

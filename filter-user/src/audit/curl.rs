@@ -13,6 +13,7 @@ use anyhow::{Result, bail, ensure};
 use zeroize::Zeroizing;
 
 use super::program::{self, Output};
+use crate::curl::option;
 
 /// The name of the program.
 const CURL: &str = "curl";
@@ -134,23 +135,6 @@ impl Curl {
         }
         Ok(text)
     }
-}
-
-/// An option with its value in quotes. A line break would begin another option.
-fn option(text: &mut String, name: &str, value: &str) -> Result<()> {
-    let is_allowed = |c: char| !c.is_control() || (name == "write-out" && c == '\n');
-    ensure!(value.chars().all(is_allowed), "a value for curl ({name}) has a control character");
-    text.push_str(name);
-    text.push_str(" = \"");
-    for c in value.chars() {
-        match c {
-            '"' | '\\' => text.extend(['\\', c]),
-            '\n' => text.push_str("\\n"),
-            c => text.push(c),
-        }
-    }
-    text.push_str("\"\n");
-    Ok(())
 }
 
 #[cfg(test)]

@@ -11,12 +11,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use ::feeds::{APIBAN_FIRST, CROWDSEC_STREAM, Form, SIZE_MAX};
+use anyhow::ensure;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::config::{Feed, Place};
+use crate::curl::option;
 
 /// The directories of programs.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -106,7 +108,7 @@ async fn request(
 ) -> Result<Answer, Failure> {
     let key = feed.key_file.as_ref().map(super::key).transpose()?;
     let key = key.as_ref().map(|key| key.as_str());
-    let input = input(feed, (url, key), version, cursor)?;
+    let input = input(feed, (url, key), version, cursor).map_err(|why| why.to_string())?;
     let (bytes, said) = timeout(CURL_MAX, run(&input))
         .await
         .map_err(|_elapsed| "curl did not end in time".to_owned())??;
@@ -122,7 +124,7 @@ fn input(
     (url, key): (&str, Option<&str>),
     version: &Version,
     cursor: Option<&str>,
-) -> Result<Zeroizing<String>, String> {
+) -> anyhow::Result<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::with_capacity(8192));
     text.push_str("silent\nshow-error\nnoproxy = \"*\"\ncompressed\nconnect-timeout = 15\n");
     text.push_str("user-agent = \"ringfence\"\nspeed-limit = 500\nspeed-time = 30\n");
@@ -142,9 +144,8 @@ fn input(
     let base = url.trim_end_matches('/');
     match (&feed.format, key) {
         (Form::Apiban, Some(key)) => {
-            if !key.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
-                return Err("the key of APIBAN is not one".to_owned());
-            }
+            let is_key = key.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+            ensure!(is_key, "the key of APIBAN is not one");
             let place = cursor.unwrap_or(APIBAN_FIRST);
             let url = Zeroizing::new(format!("{base}/{key}/banned/{place}"));
             option(&mut text, "url", &url)?;
@@ -258,26 +259,6 @@ fn shown(text: &str, key: Option<&str>) -> String {
     text.escape_debug().to_string().chars().take(ERROR_MAX).collect()
 }
 
-/// An option with its value in quotes. A line break would begin another option.
-fn option(text: &mut String, name: &str, value: &str) -> Result<(), String> {
-    let is_allowed = |c: char| !c.is_control() || name == "write-out";
-    if !value.chars().all(is_allowed) {
-        return Err(format!("a value for curl ({name}) has a control character"));
-    }
-    text.push_str(name);
-    text.push_str(" = \"");
-    for c in value.chars() {
-        match c {
-            '"' | '\\' => text.extend(['\\', c]),
-            '\n' => text.push_str("\\n"),
-            '\t' => text.push_str("\\t"),
-            c => text.push(c),
-        }
-    }
-    text.push_str("\"\n");
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,7 +299,7 @@ mod tests {
             &Version::default(),
             None,
         );
-        assert!(header.unwrap_err().contains("control character"));
+        assert!(header.unwrap_err().to_string().contains("control character"));
         assert_eq!(shown("curl: https://x/secret/y\n", Some("secret")), "curl: https://x/KEY/y\\n");
     }
 
