@@ -38,9 +38,9 @@ use tokio::time::{Instant, sleep_until};
 use self::files::{FileId, Followed, Opened, links, open, parent, path_of};
 pub use self::lines::LINE_MAX;
 use self::lines::LineSplitter;
-use self::position::Prefix;
 pub use self::position::{FilePosition, Position};
-use self::siblings::Sibling;
+use self::position::{Prefix, kept_path};
+use self::siblings::{SIBLINGS_MAX, Sibling};
 pub use self::siblings::{is_rotated, unrotated};
 use self::watch::{Changed, Dir, Watcher, name_event, watch_dir, watch_file};
 
@@ -62,9 +62,6 @@ const UNCHANGED: Duration = Duration::from_secs(2);
 
 /// How long a copy may take until it contains the beginning.
 const COPYING: Duration = Duration::from_secs(10);
-
-/// The longest path of a file that is kept.
-const PATH_MAX: usize = 1024;
 
 /// How often names are read again because they have changed meanwhile.
 const RENAME_RETRIES: usize = 16;
@@ -119,7 +116,7 @@ pub struct LogTail {
     changed: Vec<Option<Changed>>,
     /// Files that had a name in a directory to which no link leads any more.
     left: Vec<Opened>,
-    /// The file that the name led to, if it was behind a symbolic link.
+    /// The file that the name led to, if it was behind a symbolic link, when all files were decided.
     target: Option<PathBuf>,
     /// The files that have or had the name, the oldest first.
     files: VecDeque<Followed>,
@@ -172,7 +169,7 @@ impl LogTail {
         tail.looked = position.at();
         let undecided = position.undecided.iter();
         tail.undecided = undecided.map(|&(device, inode)| FileId { device, inode }).collect();
-        tail.target = position.files.last().and_then(|file| file.path.as_ref()).map(PathBuf::from);
+        tail.target = position.target().map(PathBuf::from);
         tail.watch_links();
         for file in &position.files {
             tail.find(file)?;
@@ -259,7 +256,11 @@ impl LogTail {
             path: file.path.clone(),
         });
         let undecided = self.undecided.iter().map(|id| (id.device, id.inode));
-        Position::new(self.looked, files.collect(), undecided.take(FILES_MAX).collect())
+        let target = self.target.as_deref().filter(|_| !self.undecided.is_empty());
+        let mut position = Position::new(self.looked, files.collect());
+        position.undecided = undecided.take(SIBLINGS_MAX).collect();
+        position.target = target.and_then(kept_path);
+        position
     }
 
     /// Continues in a file of an earlier process. If it was truncated meanwhile, first in its copy, and
@@ -582,13 +583,16 @@ impl LogTail {
                     self.follow(file, Start::Beginning);
                 }
                 let undecided = self.follow_new(left, siblings, current, start);
-                (self.target, self.changed) = (target.or_else(|| self.target.take()), changed);
-                self.looked = looked;
+                (self.changed, self.looked) = (changed, looked);
                 if let Some(undecided) = undecided {
                     self.undecided = undecided;
                 }
                 if !self.undecided.is_empty() {
                     self.changed.clear();
+                }
+                // An undecided file may be found only between the old target and the new one.
+                if self.undecided.is_empty() || self.target.is_none() {
+                    self.target = target.or_else(|| self.target.take());
                 }
                 return Ok(true);
             }
@@ -657,9 +661,8 @@ impl LogTail {
     fn followed(&self, opened: Opened, start: Start) -> Followed {
         let watch = watch_file(&self.inotify.get_ref().0, &opened.file);
         let path = path_of(&opened.file).filter(|path| *path != self.path);
-        let path = path.and_then(|path| path.to_str().map(str::to_owned));
         let mut file = Followed::new(opened, watch, start);
-        file.path = path.filter(|path| path.len() <= PATH_MAX);
+        file.path = path.as_deref().and_then(kept_path);
         file
     }
 

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,9 @@ const PREFIX_MAX: usize = 128;
 /// The most files that a stored position may contain.
 const FILES_MAX: usize = 64;
 
+/// The longest path of a file that is kept.
+const PATH_MAX: usize = 1024;
+
 /// A position in a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
@@ -24,16 +28,22 @@ pub struct Position {
     /// Devices and inodes of files that may be copies in the making.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) undecided: Vec<(u64, u64)>,
+    /// The file that the log led to before these appeared, if it is behind a symbolic link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) target: Option<String>,
 }
 
 impl Position {
-    pub(super) fn new(
-        at: SystemTime,
-        files: Vec<FilePosition>,
-        undecided: Vec<(u64, u64)>,
-    ) -> Self {
+    pub(super) fn new(at: SystemTime, files: Vec<FilePosition>) -> Self {
         let at = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-        Self { at: u64::try_from(at).unwrap_or(u64::MAX), files, undecided }
+        let at = u64::try_from(at).unwrap_or(u64::MAX);
+        Self { at, files, undecided: Vec::new(), target: None }
+    }
+
+    /// The file that the log led to when all files were decided, if it is behind a symbolic link.
+    pub(super) fn target(&self) -> Option<&str> {
+        let last = || self.files.last().and_then(|file| file.path.as_deref());
+        self.target.as_deref().or_else(last)
     }
 
     pub(super) fn at(&self) -> SystemTime {
@@ -58,6 +68,11 @@ impl Position {
         let is_bounded = position.files.len().max(position.undecided.len()) <= FILES_MAX;
         (is_bounded && position.files.iter().all(fits)).then_some(position)
     }
+}
+
+/// A path for storage, unless it is too long or not UTF-8.
+pub(super) fn kept_path(path: &Path) -> Option<String> {
+    path.to_str().filter(|path| path.len() <= PATH_MAX).map(str::to_owned)
 }
 
 /// A file and how far it was read.
@@ -158,8 +173,10 @@ mod tests {
         };
         let linked = FilePosition { path: Some("/srv/log/a".to_owned()), ..file.clone() };
         let at = UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456);
-        let position = Position::new(at, vec![file, linked], vec![(1, 2)]);
-        assert_eq!(position.at(), at);
+        let mut position = Position::new(at, vec![file, linked]);
+        assert_eq!((position.at(), position.target()), (at, Some("/srv/log/a")));
+        (position.undecided, position.target) = (vec![(1, 2)], Some("/srv/log/b".to_owned()));
+        assert_eq!(position.target(), Some("/srv/log/b"));
         assert_eq!(Position::from_text(&position.to_text()), Some(position));
     }
 
@@ -169,7 +186,7 @@ mod tests {
             prop_assert_eq!(Position::from_text(&text), None);
             let prefix = Prefix(vec![0; length]);
             let file = FilePosition { device: 1, inode: 2, offset: 7, in_mid_line: false, prefix, path: None };
-            let position = Position::new(UNIX_EPOCH, vec![file], Vec::new());
+            let position = Position::new(UNIX_EPOCH, vec![file]);
             prop_assert_eq!(Position::from_text(&position.to_text()), None);
         }
     }

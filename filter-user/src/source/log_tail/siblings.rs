@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use super::files::{FileId, Opened, open, parent};
 
 /// The most of them that are read, the most recently written first.
-const SIBLINGS_MAX: usize = 64;
+pub(super) const SIBLINGS_MAX: usize = 64;
 
 /// A file with the name of the log, or a name that rotation has given it.
 #[derive(Debug)]

@@ -524,6 +524,41 @@ async fn a_part_of_a_line_identifies_no_file() {
     }
 }
 
+/// Until the line is complete, a file that the link led to meanwhile may be a copy of the new one.
+#[tokio::test]
+async fn a_part_of_a_line_behind_a_link_that_was_swapped_twice() {
+    for away in [false, true] {
+        let mut log = Links::new(false, false);
+        log.write("real-1.log");
+        let tail = LogTail::open(&log.log, Start::Beginning).unwrap();
+        let Links { root: dir, log, .. } = log;
+        let mut fixture = Fixture { dir, tail };
+        assert_eq!(fixture.lines(1).await, ["line 1"]);
+        thread::sleep(Duration::from_millis(40));
+        let mut position = fixture.tail.position();
+        for (number, text) in [(2, "line 2\n"), (3, "line")] {
+            let name = format!("real-{number}.log");
+            fixture.append(&format!("store/{name}"), text);
+            symlink(format!("../store/{name}"), fixture.path("new")).unwrap();
+            fixture.rename("new", "ways/log");
+        }
+        for _look in 0..2 {
+            if away {
+                fixture.tail = LogTail::resume(&log, &position).unwrap();
+            }
+            assert_eq!(fixture.lines(0).await, [""; 0], "{away}");
+            position = Position::from_text(&fixture.tail.position().to_text()).unwrap();
+        }
+        fixture.append("store/real-3.log", " 3\n");
+        if away {
+            fixture.tail = LogTail::resume(&log, &position).unwrap();
+        }
+        let mut lines = fixture.lines(2).await;
+        lines.sort();
+        assert_eq!(lines, ["line 2", "line 3"], "{away}");
+    }
+}
+
 /// There are few watches, however often a directory is replaced.
 #[tokio::test]
 async fn directories_that_are_replaced_leave_no_watches() {
