@@ -4,6 +4,8 @@
 //! and events are the words of [`address`](crate::address), in network order. Times are nanoseconds of
 //! `CLOCK_MONOTONIC`, with the precision of a tick, unless stated otherwise; the program computes them
 //! from `bpf_jiffies64`, which costs next to nothing.
+//!
+//! Must never change without a new [`ABI_VERSION`].
 
 use crate::address::Address;
 use crate::decision::Code;

@@ -26,6 +26,8 @@
 //! written in one access, last when a ban is entered and first when it is lifted, so the program sees a
 //! complete ban or none. The fingerprints of a line are one word. No two bans in a line have the same
 //! fingerprint, and no free slot has that of a ban, so the first slot that matches is the only one.
+//!
+//! Must never lock, or need clean-up.
 
 use crate::abi::{FOREVER, ORIGIN_OWN, SCOPE_ALL};
 

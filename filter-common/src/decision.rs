@@ -1,4 +1,6 @@
 //! Why a packet passes or drops. Each packet has exactly one reason, and each reason one verdict.
+//!
+//! Must never have a reason without a verdict.
 
 /// The fate of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -3,6 +3,8 @@
 //!
 //! A superfluous bit costs time, but a missing one would be an error. So the controller sets bits before
 //! it enters the corresponding entries, and clears them after it has removed these.
+//!
+//! Must never lock, or need clean-up.
 
 use crate::address::Address;
 

@@ -11,6 +11,8 @@
 //! units of [`UNIT_SHIFT`]. A request is recorded only if the next cell is old enough for a
 //! retransmission. So of many requests at once the first ones stay, in a flood that is too fast to record
 //! as well as for a hundred phones behind one address.
+//!
+//! Must never lock, or need clean-up.
 
 /// Words of a line: the number of the next cell, and the cells.
 pub const CELLS: usize = 16;

@@ -25,6 +25,8 @@
 //! CRLF after it and the `Via` after that, all as Asterisk writes them. PJSIP copies a lone carriage
 //! return in a quoted name, but accepts no name with a line feed, and leaves `%0d%0a` escaped (tried with
 //! Asterisk 22.10.1).
+//!
+//! Must never treat as proof what an unauthenticated client can provoke.
 
 use crate::abi::{ABI_VERSION, Config, PORT_GUARDED, SCOPE_SIP};
 use crate::address::Address;

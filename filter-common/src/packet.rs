@@ -2,6 +2,8 @@
 //!
 //! Finds the source and the position of the payload in a frame that begins with the Ethernet header.
 //! Nothing here decides about the packet.
+//!
+//! Must never decide what happens to the packet.
 
 use network_types::eth::EthHdr;
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};

@@ -2,6 +2,8 @@
 //!
 //! The cheapest and most decisive lookups come first. Trust comes last, and only for a packet that would
 //! be dropped: it wins over everything, and costs other packets nothing.
+//!
+//! Must never know how a map works.
 
 pub mod answers;
 pub mod bans;

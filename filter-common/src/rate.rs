@@ -2,6 +2,8 @@
 //!
 //! A bucket is one `u64`, the *theoretical arrival time* at which it would be empty again. It needs no
 //! lock and no clean-up, and zero means an empty bucket.
+//!
+//! Must never lock, or need clean-up.
 
 use crate::limits::BUCKET_ATTEMPTS;
 

@@ -1,6 +1,8 @@
 //! SIP: the start of a payload, and whether a message has credentials and which User-Agent.
 //!
 //! Turns a payload into a [`Start`]. Reads no more than the decision needs.
+//!
+//! Must never read more than the decision needs.
 
 use crate::limits::{
     AGENT_WORDS, IDENTITY_BLOCKS, LEADING_SPACE, STEP_WORDS, WINDOW_BYTES, WINDOW_WORDS,

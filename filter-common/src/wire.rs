@@ -7,6 +7,8 @@
 //!
 //! What a client chooses can only mislead about itself: it counts only together with a nonce that was sent
 //! to its own address.
+//!
+//! Must never keep a nonce or a Call-ID in clear.
 
 use crate::abi::{
     ABI_VERSION, ACCOUNT_WORDS, AWAITED, NONCES, SESSION_WORDS, WIRE_ACCEPTED, WIRE_CHALLENGED,

@@ -2,6 +2,9 @@
 //! nothing, and runs only on the command line as root, never in the daemon.
 //!
 //! A fact that cannot be read is recorded ([`Unread`]), and makes the audit incomplete.
+//!
+//! Must never run in the daemon, change anything else, put a secret on a command line, or silently
+//! leave out facts that it cannot read.
 
 mod accounts;
 mod asterisk;

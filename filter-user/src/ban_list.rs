@@ -1,6 +1,8 @@
 //! Bans as lines of text, which `bans --export` prints and `--from` reads.
 //!
 //! Turns bytes into bans, or errors for single lines. Nothing here asks the daemon.
+//!
+//! Must never keep a whole file in memory.
 
 use std::io::{self, BufRead, Read as _};
 use std::net::IpAddr;

@@ -1,4 +1,6 @@
 //! `capture`: prints packets as the program judges them, or writes them to a file.
+//!
+//! Must never print an unprintable byte.
 
 mod pcapng;
 

@@ -1,4 +1,6 @@
 //! The command line: types only.
+//!
+//! Must never contain logic of the product.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

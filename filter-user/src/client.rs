@@ -1,4 +1,6 @@
 //! The other end of the control socket.
+//!
+//! Must never touch a map.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Read as _, Write as _};

@@ -2,6 +2,8 @@
 //!
 //! [`Config::load`] reads files into a valid [`Config`]; [`Loaded`] also says which file set which value.
 //! Nothing here looks at the host: the users of a setting find out whether an interface or a log exists.
+//!
+//! Must never look at the host.
 
 mod changes;
 mod contradictions;

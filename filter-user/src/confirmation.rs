@@ -2,6 +2,8 @@
 //! that the host can still be reached, it stops dropping packets.
 //!
 //! The decision is one word in a file in the state directory, so that it outlives the daemon.
+//!
+//! Must never need a daemon.
 
 use std::fs;
 use std::path::{Path, PathBuf};

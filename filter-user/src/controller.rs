@@ -1,6 +1,8 @@
 //! Routes attempts, events, requests and time to the parts that own the state.
 //!
 //! Each call passes the time; nothing here waits or reads a clock.
+//!
+//! Must never wait, or read a clock.
 
 mod active;
 mod allowed;

@@ -3,6 +3,8 @@
 //! In order of importance, the loop ends on a signal, takes attempts, takes events from the kernel and
 //! answers requests, and does what can wait. Each kind of work has its turn after the one before it, and
 //! every turn is short. Everything else runs on the threads of the runtime.
+//!
+//! Must never decide.
 
 mod answer;
 mod feeds;

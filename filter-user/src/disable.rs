@@ -3,6 +3,8 @@
 //!
 //! `ringfence panic` needs no daemon: it writes both itself, so it works beside a daemon that hangs. The
 //! daemon looks for the file at its start and every few seconds.
+//!
+//! Must never need a daemon.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read as _, Write as _};

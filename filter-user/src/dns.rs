@@ -5,6 +5,8 @@
 //!
 //! It uses the system's resolvers (`resolv.conf`, `/etc/hosts`). Nothing else uses hickory, which is here because
 //! `tokio::net::lookup_host` has neither TTLs nor SRV records.
+//!
+//! Must never block the loop.
 
 mod followed;
 

@@ -2,6 +2,8 @@
 //! configuration files of Asterisk and OpenSSH. Each finding says how to correct it.
 //!
 //! Nothing is changed unless [`Fix::apply`] is called, which the command does only with consent.
+//!
+//! Must never write a file without consent.
 
 pub(crate) mod asterisk;
 pub(crate) mod conf;

@@ -1,5 +1,7 @@
 //! Tells listeners what happens. Telling never waits: a listener that does not keep up misses events, and learns
 //! how many.
+//!
+//! Must never wait for a listener.
 
 use std::time::Duration;
 

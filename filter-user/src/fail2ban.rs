@@ -1,5 +1,7 @@
 //! Connects the crate [`fail2ban`](::fail2ban) with the daemon's configuration, which checks the imported
 //! settings.
+//!
+//! Must never write a file of fail2ban.
 
 mod hand_over;
 

@@ -1,5 +1,7 @@
 //! Fetches the lists of feeds, keeps them under `paths.state`, and says what changes. Each feed is a task of its
 //! own; nothing here decides what is banned, and the loop never waits for a list.
+//!
+//! Must never decide what is banned, put a key on a command line, or follow a redirect with a key.
 
 mod fetch;
 mod keep;

@@ -1,4 +1,6 @@
 //! The state of the host: its addresses, where packets arrive, and where Asterisk listens.
+//!
+//! Must never block the loop.
 
 mod asterisk;
 mod essential;

@@ -3,6 +3,8 @@
 //!
 //! Everything that an attacker can add to the log goes through here, so [`BYTES_A_MINUTE`] bounds all of
 //! it. Lines about manual changes do not: see [`MANUAL`].
+//!
+//! Must never omit a manual change.
 
 use std::collections::HashMap;
 use std::time::Duration;

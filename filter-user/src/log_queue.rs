@@ -3,6 +3,8 @@
 //!
 //! Adding a line never waits. While the reader does not read, lines wait as long as there is room; the
 //! others are lost and counted.
+//!
+//! Must never delay the thread that logs.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};

@@ -4,6 +4,8 @@
 //! Logging never delays the caller (`log_queue`), and the log's growth is bounded (`log_budget`), except
 //! for manual changes and the levels `debug` and `trace`. A crate reads only the levels in the variable:
 //! if it also wrote the log, there would be no such bound.
+//!
+//! Must never delay the thread that logs, or omit a manual change.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};

@@ -1,4 +1,6 @@
 //! `ringfence`: reads the command line, runs the command and prints the result.
+//!
+//! Must never contain logic of the product.
 
 use std::error::Error;
 use std::fmt;

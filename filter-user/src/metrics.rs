@@ -3,6 +3,8 @@
 //!
 //! Labels have only names from the configuration, of interfaces and of sets that the program defines. Nothing
 //! that an attacker writes becomes a label.
+//!
+//! Must never have a label with a value that an attacker chooses.
 
 mod process;
 mod table;

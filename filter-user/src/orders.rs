@@ -2,6 +2,8 @@
 //! of each.
 //!
 //! Orders are read as needed, and only a part of them is in memory.
+//!
+//! Must never keep a whole file in memory.
 
 use std::net::IpAddr;
 

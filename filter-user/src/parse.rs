@@ -2,6 +2,8 @@
 //!
 //! Parsers have no state. [`Reader`] reads the lines of a log in order and keeps state from earlier
 //! lines.
+//!
+//! Must never trust a log that may contain foreign text.
 
 mod reader;
 

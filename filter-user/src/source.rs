@@ -2,6 +2,8 @@
 //!
 //! Sources do the waiting and the bookkeeping. They must never decide what a failure leads to, and never
 //! end because their input is missing for a while.
+//!
+//! Must never delay another source, decide, end because its input is missing, or deliver a line twice.
 
 pub mod ami;
 mod budget;

@@ -7,6 +7,8 @@
 //!
 //! It asks the daemon like any other command, and for parts of bounded length only. Only `terminal` and this module
 //! have effects.
+//!
+//! Must never ask for all bans, or let foreign text reach the terminal unescaped.
 
 mod attackers;
 mod draw;

@@ -3,6 +3,8 @@
 //!
 //! A change is written to the store before the kernel. So a failure leaves both unchanged, or the ban is
 //! lifted in the store and remains in the kernel until its end.
+//!
+//! Must never change the kernel before the store.
 
 mod snapshot;
 

@@ -10,10 +10,10 @@ use clap::{Command, CommandFactory as _, Parser as _};
 use filter_user::cli::Cli;
 use filter_user::config::Config;
 
-/// The repository.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
+#[path = "common/pages.rs"]
+mod pages;
+
+use self::pages::{hold, root};
 
 /// Every Markdown file that a reader may open.
 fn documents() -> Vec<PathBuf> {
@@ -32,28 +32,14 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Compares a page with its expected contents, or writes it if `UPDATE_DOCS` is set.
-fn hold(page: &str, expected: &str) {
-    let path = root().join(page);
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(&path, expected).expect("write the page");
-        return;
-    }
-    let is = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        is == expected,
-        "{page} is out of date: UPDATE_DOCS=1 cargo test -p filter-user --test documents"
-    );
-}
-
 #[test]
 fn the_page_of_settings_is_up_to_date() {
-    hold("docs/configuration.md", &Config::documentation());
+    hold("docs/configuration.md", "documents", &Config::documentation());
 }
 
 #[test]
 fn the_page_of_commands_is_up_to_date() {
-    hold("docs/commands.md", &commands());
+    hold("docs/commands.md", "documents", &commands());
 }
 
 const COMMANDS: &str = "\

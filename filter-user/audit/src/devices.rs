@@ -4,6 +4,8 @@
 //! documents ─▶ Inventory ─ inherited passwords ─▶ examine ─▶ findings, fixes
 //!                             ▲ vendors
 //! ```
+//!
+//! Must never repeat a document in an error.
 
 mod documents;
 mod findings;

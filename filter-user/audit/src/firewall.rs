@@ -1,5 +1,7 @@
 //! The rules of nftables and iptables, as far as is needed to prove that they close a port to strangers,
 //! which are sources that no rule names. A rule that is not understood proves nothing.
+//!
+//! Must never call a port closed that a rule may open.
 
 mod iptables;
 mod nft;

@@ -1,5 +1,7 @@
 //! The report as a web page: one file without external parts, suitable for printing. All text in it is
 //! escaped.
+//!
+//! Must never let a name become markup.
 
 use std::net::IpAddr;
 

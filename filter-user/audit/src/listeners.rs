@@ -1,5 +1,7 @@
 //! Turns sockets into the rows of the report: sockets of one process with one address and port are one
 //! listener.
+//!
+//! Must never lose or invent a listener.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,4 +1,6 @@
 //! The whole report: the sorted findings, and all facts.
+//!
+//! Must never give a finding another id than in the last audit.
 
 use std::collections::BTreeSet;
 

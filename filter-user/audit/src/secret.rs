@@ -1,4 +1,6 @@
 //! Passwords: a type that cannot be printed, and is overwritten when it is dropped.
+//!
+//! Must never show a password, or leave it in memory.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,4 +1,6 @@
 //! Suggests which services to close, from what listens and from the networks that use it.
+//!
+//! Must never close what a stranger or the administrator uses, unless only the host needs it.
 
 mod text;
 

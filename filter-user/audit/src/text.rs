@@ -1,4 +1,6 @@
 //! The report for a terminal.
+//!
+//! Must never let a name control a terminal.
 
 use api::{Audit, AuditFinding, AuditedFilter, Listener, Severity};
 

@@ -1,4 +1,6 @@
 //! Makes foreign text safe to show, and formats numbers with nouns.
+//!
+//! Must never let a name become markup or control a terminal.
 
 /// The most characters of a name that are shown.
 const NAME_MAX: usize = 64;

@@ -1,4 +1,6 @@
 //! Attaches the program to one interface, or replaces it where it is attached already.
+//!
+//! Must never replace a foreign program.
 
 use std::fs;
 use std::io;

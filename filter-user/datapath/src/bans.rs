@@ -1,4 +1,6 @@
 //! The bans in the maps.
+//!
+//! Must never let the program see half an entry.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -1,5 +1,7 @@
 //! Packets that the program has judged, for `ringfence capture`. Works on the pinned maps, without a daemon
 //! and beside one.
+//!
+//! Must never need a daemon.
 
 use std::io;
 use std::mem::offset_of;

@@ -1,5 +1,7 @@
 //! The writer of the configuration while the program reads it: each packet is judged by the old or the
 //! new one, never by a mixture.
+//!
+//! Must never let the program see half a configuration.
 
 use std::borrow::{Borrow, BorrowMut};
 use std::sync::atomic::{Ordering, fence};

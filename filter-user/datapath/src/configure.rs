@@ -1,4 +1,6 @@
 //! Translates the settings into the form that the program reads.
+//!
+//! Must never let the program see half a configuration.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Limits the known peers of each IPv6 network: the oldest make room. [`filter_common::crowd`] describes
 //! the counts.
+//!
+//! Must never let the program see half an entry.
 
 use std::cmp::Reverse;
 use std::sync::atomic::{AtomicU64, Ordering};

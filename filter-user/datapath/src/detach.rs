@@ -1,4 +1,6 @@
 //! Detaches the program from its interfaces: removes its pins, the classifier and the maps.
+//!
+//! Must never lose a ban in force.
 
 use std::fs;
 use std::io;

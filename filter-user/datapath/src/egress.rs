@@ -3,6 +3,8 @@
 //! If the kernel has TCX (Linux 6.6), it is a link, which is pinned like that of the XDP program.
 //! Otherwise it is a filter of the `clsact` qdisc at a fixed place, and its program is pinned instead of
 //! a link. Either is replaced in one step, and does not override other programs.
+//!
+//! Must never replace a foreign program.
 
 use std::fs;
 use std::io;

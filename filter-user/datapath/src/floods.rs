@@ -1,4 +1,6 @@
 //! Lifts the program's own bans.
+//!
+//! Must never decide.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,6 @@
 //! Loads the program and its maps, or takes them over, and then reads and writes them.
+//!
+//! Must never decide.
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};

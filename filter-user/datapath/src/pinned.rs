@@ -1,4 +1,6 @@
 //! The pinned maps without the program. Commands read and change them while no controller runs.
+//!
+//! Must never decide.
 
 use std::net::IpAddr;
 use std::path::Path;

@@ -1,4 +1,6 @@
 //! Places and loading of both the XDP program and the classifier.
+//!
+//! Must never replace a foreign program.
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::programs::ProgramError;

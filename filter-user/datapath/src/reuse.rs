@@ -1,4 +1,6 @@
 //! Reuses the pinned maps of an earlier daemon, or creates them anew.
+//!
+//! Must never lose a ban in force.
 
 use std::net::IpAddr;
 use std::path::Path;

@@ -3,6 +3,8 @@
 //!
 //! Computes a bit for each interface's slot from the trusted networks, routes and interfaces that it is
 //! given. It never reads the host itself.
+//!
+//! Must never let the program see half an entry.
 
 use ipnet::IpNet;
 

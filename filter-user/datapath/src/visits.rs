@@ -1,5 +1,7 @@
 //! Which networks use which ports, and which ports are closed: chooses the ports of which the program records it, and reads what it
 //! has recorded.
+//!
+//! Must never let the program see half an entry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,4 +1,6 @@
 //! A ban, and the ledger of those in force.
+//!
+//! Must never know how a map works.
 
 mod ends;
 pub mod foreign;

@@ -5,6 +5,8 @@
 //! Asterisk then logs little or nothing (`unidentified_request_count` of `pjsip.conf`). So each challenge
 //! without an answer for [`PATIENCE`] is a failure, unless its packet was reported as one or the address
 //! has answered any challenge since.
+//!
+//! Must never grow without a bound.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;

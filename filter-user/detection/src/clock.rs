@@ -4,6 +4,8 @@
 //! host is suspended, so a ban has as much time left at the resume as at the suspend. By the wall
 //! clock, its end is later by the length of the suspend, and moves when the wall clock is set. So a
 //! moment is converted to a time of day only when it is shown, by the wall clock at that time.
+//!
+//! Must never read a clock.
 
 use std::fmt;
 use std::time::Duration;

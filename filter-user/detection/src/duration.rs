@@ -2,6 +2,8 @@
 //!
 //! Converts text to a [`Duration`] and back. As users of fail2ban expect, a number without a unit is in
 //! seconds, and `w` is a week. Use `#[serde(with = "duration")]`, or [`Compact`] where a type is needed.
+//!
+//! Must never read a clock.
 
 use std::error::Error;
 use std::fmt;

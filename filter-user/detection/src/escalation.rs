@@ -3,6 +3,8 @@
 //!
 //! Determines the terms of a ban from the history. It reads no clock and no map, and its only random
 //! numbers are those passed in.
+//!
+//! Must never count unproven failures, unless configured to.
 
 mod history;
 mod increment;

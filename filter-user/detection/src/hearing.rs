@@ -7,6 +7,8 @@
 //! longer than ever before, and a source that reports failures that another does not report.
 //!
 //! It reads no clock. Its memory is bounded by the number of rules.
+//!
+//! Must never grow with what an attacker writes.
 
 mod rhythm;
 mod unparsed;

@@ -1,6 +1,8 @@
 //! A jail, which turns attempts into ban decisions. It uses no clock, no socket and no map.
 //!
 //! The caller decides which addresses are one source; a jail identifies a source by one address.
+//!
+//! Must never walk over all sources for one failure.
 
 mod guessing;
 mod slots;

@@ -8,6 +8,8 @@
 //! attempts by using one Call-ID for all of them. If an attacker silences one source, the reports of the
 //! others still count. Two packets count as one only if the sources are silenced alternately, faster than
 //! the window.
+//!
+//! Must never grow without a bound.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};

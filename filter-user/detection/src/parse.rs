@@ -3,6 +3,8 @@
 //! They are pure functions over bytes. They hold no state, open nothing and read no clock. They never
 //! panic, whatever the bytes, and never take an address from text that the attacker chose while the
 //! same bytes can be read in another way.
+//!
+//! Must never take an address from text that an attacker chose.
 
 pub mod ami;
 pub mod asterisk;

@@ -1,5 +1,7 @@
 //! The part of the configuration that detection needs, as values. The crate that reads the files knows how
 //! they are written.
+//!
+//! Must never know how a file is written.
 
 mod escalation;
 mod exposure;

@@ -2,6 +2,8 @@
 //!
 //! An answer to a challenge proves its source, and what Asterisk sends cannot be silenced by an attacker. The
 //! counts of an address are absolute, so that responses that were not reported count with the next one.
+//!
+//! Must never grow without a bound.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;

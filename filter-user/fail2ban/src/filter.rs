@@ -1,4 +1,6 @@
 //! Turns the file of a fail2ban filter into a parser of lines.
+//!
+//! Must never resolve a host name.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,8 @@
 //! Each setting is checked by the configuration's own reader before it is imported, so that the written
 //! file is valid.
 //! written is read.
+//!
+//! Must never write a file of fail2ban.
 
 mod closes;
 mod logs;

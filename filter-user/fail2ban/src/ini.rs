@@ -3,6 +3,8 @@
 //! The rules are those of Python's `configparser` as fail2ban uses it: `#` and `;` begin a comment line,
 //! and ` ;` a comment after a value; a line that is indented deeper than its option continues the value;
 //! `=` or `:` ends the name of an option, which is case-insensitive.
+//!
+//! Must never grow without a bound.
 
 use std::collections::BTreeMap;
 use std::fs::File;

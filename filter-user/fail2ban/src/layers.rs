@@ -1,5 +1,7 @@
 //! A fail2ban configuration in several files: `x.conf` with its includes, `x.d/*.conf`, `x.local`,
 //! `x.d/*.local`. The last value wins. `%(name)s` is expanded when a value is requested.
+//!
+//! Must never grow without a bound.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,6 @@
 //! `name[option=value, other="a, b"]`, the syntax in which jails name filters and actions.
+//!
+//! Must never grow without a bound.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,7 @@
 //! Translates an expression of a filter, in Python's syntax with tags such as `<HOST>`, into one that
 //! finds its groups in a line.
+//!
+//! Must never resolve a host name.
 
 mod python;
 

@@ -1,4 +1,6 @@
 //! `<name>` in a filter's values: replaced by the value of that name, which may contain other tags.
+//!
+//! Must never grow without a bound.
 
 use std::collections::BTreeMap;
 

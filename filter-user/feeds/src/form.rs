@@ -1,4 +1,6 @@
 //! The forms of lists, and their names in the configuration.
+//!
+//! Must never build a document in memory, or repeat a key.
 
 use std::fmt;
 use std::str::FromStr;

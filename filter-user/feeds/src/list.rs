@@ -1,4 +1,6 @@
 //! A list of networks that may be banned: sorted, without bogons and without what other entries cover.
+//!
+//! Must never let a bogon or a network wider than the bounds through.
 
 use ipnet::IpNet;
 

@@ -1,4 +1,6 @@
 //! Moves a broken file aside, so that nothing in it is lost.
+//!
+//! Must never remove readable data.
 
 use std::ffi::OsString;
 use std::fs;

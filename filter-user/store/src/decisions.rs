@@ -1,5 +1,7 @@
 //! Manual decisions that apply until they are changed, by kind and name. The value is JSON that only the
 //! daemon understands.
+//!
+//! Must never grow without a bound.
 
 use std::collections::BTreeMap;
 

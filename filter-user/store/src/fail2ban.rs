@@ -1,4 +1,6 @@
 //! Reads the bans in force from fail2ban's own database, without changing it.
+//!
+//! Must never write to it.
 
 use std::net::IpAddr;
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! What happened: bans that have ended and manual changes. The value of a row is JSON that only the daemon
 //! understands.
+//!
+//! Must never grow without a bound.
 
 use std::time::Duration;
 

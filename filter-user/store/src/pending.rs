@@ -3,6 +3,8 @@
 //!
 //! It is bounded by the bans in the ledger and the file: a ban that began and ended before it was written
 //! leaves nothing. Of the records of attempts, the latest are kept.
+//!
+//! Must never block the controller.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};

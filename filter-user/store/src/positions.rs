@@ -1,4 +1,6 @@
 //! How far the sources were read, by name.
+//!
+//! Must never grow without a bound.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

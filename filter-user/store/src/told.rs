@@ -1,6 +1,8 @@
 //! The attempts that jails were given. After a restart they are given again, which restores the state of
 //! the jails. They are written together with the positions of the sources, so that each attempt is either
 //! in this record or read again, but never both.
+//!
+//! Must never grow without a bound.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,4 +1,6 @@
 //! The failures and bans of each jail since the first one, which outlive restarts.
+//!
+//! Must never grow without a bound.
 
 use std::collections::BTreeMap;
 

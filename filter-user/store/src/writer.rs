@@ -1,4 +1,6 @@
 //! The writing thread: opens the file, commits waiting changes, and repairs the file.
+//!
+//! Must never write a log position before the lines up to it are processed.
 
 use std::fs::DirBuilder;
 use std::io;

@@ -5,6 +5,8 @@
 //! that makes room for another is entered at its other place before it is removed from this one. A ban's
 //! fingerprint is written before its head, once no other slot of the line has the same one. Its first
 //! line says that the ban is in its second line before it is there, and until it is gone.
+//!
+//! Must never let the program see a torn ban, or none for a moment.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

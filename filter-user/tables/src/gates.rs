@@ -1,5 +1,7 @@
 //! The writers of the gates: bits that say where a lookup is worthwhile. [`filter_common::gate`]
 //! describes their layout.
+//!
+//! Must never clear a bit that an entry needs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
