@@ -132,6 +132,15 @@ fn while_it_runs(inbox: &Inbox) {
         inbox.hears_nothing_of(PHONE, SILENCE)?;
         hooks("post-start")?;
         inbox.hears(PHONE, "after the upgrade")?;
+        // Two upgrades at once: the first that finishes opens SIP. An aborted one has no `post-start`.
+        hooks("pre-stop")?;
+        hooks("pre-stop")?;
+        let closed = json("maintenance status")?;
+        let end = closed.pointer("/until").filter(|until| until.is_string());
+        ensure!(end.is_some(), "an aborted upgrade would leave SIP closed: {closed}");
+        inbox.hears_nothing_of(PHONE, SILENCE)?;
+        hooks("post-start")?;
+        inbox.hears(PHONE, "after two upgrades at once")?;
         must("systemctl", &["stop", "ringfence"])?;
         hooks("pre-stop").context("a hook without a daemon aborts the upgrade")?;
         hooks("post-start")?;
