@@ -1,5 +1,6 @@
-//! The rival: fail2ban with the jail of a Wazo host, on a network namespace's own iptables. It uses the
-//! defaults and actions of the machine's fail2ban, which otherwise is not touched.
+//! fail2ban with the jail of a Wazo host, on a network namespace's own iptables: as the rival, with the
+//! defaults and actions of the machine's fail2ban, which otherwise is not touched; or with another action, from
+//! Debian's package, which is not installed.
 
 use std::fs;
 use std::net::IpAddr;
@@ -19,8 +20,6 @@ use crate::netns::Netns;
 use crate::scratch;
 
 const JAIL: &str = "asterisk-wazo";
-/// fail2ban's configuration in the distribution.
-const SHIPPED: &str = "/etc/fail2ban";
 /// The file in which iptables looks up `sip`.
 const SERVICES: &str = "/etc/services";
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -50,6 +49,8 @@ pub struct Fail2ban {
 
 #[derive(Debug)]
 struct Files {
+    /// The root of the distribution's files.
+    root: PathBuf,
     config: PathBuf,
     socket: PathBuf,
     pid: PathBuf,
@@ -58,7 +59,7 @@ struct Files {
 }
 
 impl Fail2ban {
-    /// Starts it in `host` with `notice_log`, and returns once its jail is active.
+    /// Starts the machine's in `host` with `notice_log`, and returns once its jail is active.
     ///
     /// # Errors
     ///
@@ -74,22 +75,24 @@ impl Fail2ban {
     /// The same.
     pub fn start_with(host: &Netns, log: &Path, rules: Rules) -> anyhow::Result<Self> {
         let directory = scratch::directory("fail2ban")?;
-        let files = Files::write(directory.path(), log, rules)?;
+        let files = Files::write(Path::new("/"), directory.path(), log, rules)?;
         Self::run(host, directory, files)
     }
 
-    /// [`Self::start`] with another action: a file for `action.d`, and the line of the jail that names it.
+    /// The same with the fail2ban that is unpacked below `cache`, and another action: a file for `action.d`,
+    /// and the line of the jail that names it.
     ///
     /// # Errors
     ///
-    /// The same.
+    /// The same, or if the package cannot be downloaded.
     pub fn start_with_action(
         host: &Netns,
+        cache: &Path,
         notice_log: &Path,
         (file, line): (&Path, &str),
     ) -> anyhow::Result<Self> {
         let directory = scratch::directory("fail2ban")?;
-        let files = Files::write(directory.path(), notice_log, Rules::Wazo)?;
+        let files = Files::write(&unpacked(cache)?, directory.path(), notice_log, Rules::Wazo)?;
         let to = files.config.join("action.d").join(file.file_name().unwrap_or_default());
         fs::copy(file, to).with_context(|| format!("copy {}", file.display()))?;
         let text = format!("[{JAIL}]\naction = {line}\n");
@@ -99,13 +102,12 @@ impl Fail2ban {
 
     fn run(host: &Netns, directory: TempDir, files: Files) -> anyhow::Result<Self> {
         let output = fs::File::create(&files.output).context("create fail2ban's output file")?;
-        let mut command = host.command("fail2ban-server");
+        let mut command = host.command(files.program("fail2ban-server"));
         files
             .name(&mut command)
             .arg("-p")
             .arg(&files.pid)
             .args(["-f", "start"])
-            .env("PYTHONDONTWRITEBYTECODE", "1")
             // The lab's Asterisk writes its times in UTC.
             .env("TZ", "UTC")
             .stdin(Stdio::null())
@@ -188,8 +190,8 @@ impl Fail2ban {
     }
 
     fn ask(&self, arguments: &[&str]) -> anyhow::Result<child::Finished> {
-        let mut command = Command::new("fail2ban-client");
-        self.files.name(&mut command).args(arguments).env("PYTHONDONTWRITEBYTECODE", "1");
+        let mut command = Command::new(self.files.program("fail2ban-client"));
+        self.files.name(&mut command).args(arguments);
         child::finish("fail2ban-client", &mut command, ASK_LIMIT, OnSignal::Stop)
     }
 }
@@ -197,10 +199,10 @@ impl Fail2ban {
 impl Files {
     /// Writes a configuration under `directory`: that of the distribution, without the enabled jails and
     /// without this machine's local changes.
-    fn write(directory: &Path, log: &Path, rules: Rules) -> anyhow::Result<Self> {
+    fn write(root: &Path, directory: &Path, log: &Path, rules: Rules) -> anyhow::Result<Self> {
         let config = directory.join("config");
-        for (from, to) in [("", ""), ("action.d", "action.d"), ("filter.d", "filter.d")] {
-            copy_conf(&Path::new(SHIPPED).join(from), &config.join(to))?;
+        for part in ["", "action.d", "filter.d"] {
+            copy_conf(&root.join("etc/fail2ban").join(part), &config.join(part))?;
         }
         let (dir, log) = (directory.display().to_string(), log.display().to_string());
         let settings = include_str!("../lab/fail2ban/fail2ban.local.in").replace("@DIR@", &dir);
@@ -221,6 +223,7 @@ impl Files {
                 .with_context(|| format!("write {}", path.display()))?;
         }
         Ok(Self {
+            root: root.to_owned(),
             config,
             socket: directory.join("socket"),
             pid: directory.join("pid"),
@@ -229,9 +232,19 @@ impl Files {
         })
     }
 
-    /// Adds the options that select this instance to a fail2ban command.
+    fn program(&self, name: &str) -> PathBuf {
+        self.root.join("usr/bin").join(name)
+    }
+
+    /// Adds the options that select this instance to a fail2ban command, and its modules.
     fn name<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command.arg("-c").arg(&self.config).arg("-s").arg(&self.socket)
+        command
+            .arg("-c")
+            .arg(&self.config)
+            .arg("-s")
+            .arg(&self.socket)
+            .env("PYTHONPATH", self.root.join("usr/lib/python3/dist-packages"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
     }
 }
 

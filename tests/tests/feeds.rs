@@ -14,7 +14,7 @@ use ringfence_tests::fail2ban::Fail2ban;
 use ringfence_tests::ringfence::{self, Config, Ringfence};
 use ringfence_tests::scratch;
 use ringfence_tests::world::{
-    Echo, Hosts, OTHER_PORT, PBX, SIP_PORT, nothing_is_left, udp_reaches, until,
+    Echo, Hosts, OTHER_PORT, PBX, SIP_PORT, cache, nothing_is_left, udp_reaches, until,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -155,7 +155,7 @@ fn bans(ringfence: &Ringfence, address: IpAddr) -> Vec<(String, String)> {
 }
 
 #[test]
-#[ignore = "requires root: network namespaces, BPF, fail2ban"]
+#[ignore = "requires root: network namespaces, BPF, Debian's package fail2ban"]
 fn fail2ban_bans_through_its_action() {
     let lists = Lists::new();
     lists.serve("sip.txt", "185.0.0.67\n");
@@ -168,7 +168,9 @@ fn fail2ban_bans_through_its_action() {
     let (binary, socket) = (ringfence::built().unwrap(), ringfence.client().socket().to_owned());
     let command = format!("{} --socket {}", binary.display(), socket.display());
     let line = format!("ringfence[scope=sip, ringfence=\"{command}\"]");
-    let fail2ban = Fail2ban::start_with_action(&lists.hosts.pbx, &log, (&action, &line)).unwrap();
+    let action = (&*action, &*line);
+    let fail2ban =
+        Fail2ban::start_with_action(&lists.hosts.pbx, &cache().unwrap(), &log, action).unwrap();
     let tell = |verb: &str, place: usize| {
         let address = LISTED[place].to_string();
         assert!(fail2ban.command(&["set", "asterisk-wazo", verb, &address]).unwrap());
@@ -205,8 +207,7 @@ fn fail2ban_bans_through_its_action() {
 fn the_decisions_of_crowdsec_are_enforced() {
     let lists = Lists::new();
     let host = &lists.hosts.pbx;
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../lab");
-    let mut crowdsec = Crowdsec::start(host, &cache).unwrap();
+    let mut crowdsec = Crowdsec::start(host, &cache().unwrap()).unwrap();
     let cscli = |crowdsec: &Crowdsec, line: &str| {
         crowdsec.cscli(host, &line.split(' ').collect::<Vec<_>>()).unwrap()
     };
