@@ -164,7 +164,7 @@ pub fn text<const WORDS: usize>(window: &Window, at: usize, text: &mut [u64; WOR
 /// Reads an outgoing message: remembers the nonce of a challenge, and finds the reply to a request that
 /// answered one.
 #[inline(always)]
-pub fn hear<R: Replies + ?Sized>(
+pub fn observe<R: Replies + ?Sized>(
     packet: &impl Packet,
     address: Address,
     message: Place,
@@ -773,7 +773,7 @@ mod tests {
     fn send(host: &Host, response: &str) {
         let bytes = response.as_bytes();
         let whole = Payload { start: 0, end: bytes.len(), fragmented: false };
-        hear(&bytes, Address::v4([192, 0, 2, 66]), Place::from(whole), false, host);
+        observe(&bytes, Address::v4([192, 0, 2, 66]), Place::from(whole), false, host);
     }
 
     fn arrive(host: &Host, message: &str) -> bool {

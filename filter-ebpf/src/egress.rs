@@ -77,7 +77,7 @@ static WIRE_RATE: PerCpuArray<u64, 1> = PerCpuArray::new();
 const WIRE_LIMIT: Gcra =
     Gcra { interval: 1_000_000_000 / WIRE_EVENTS_PER_SECOND, tolerance: 1_000_000_000 };
 
-/// Calls [`wire::hear`]. The last argument has the side, and twice one over TCP. The verifier follows this
+/// Calls [`wire::observe`]. The last argument has the side, and twice one over TCP. The verifier follows this
 /// function separately.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -91,7 +91,7 @@ pub extern "C" fn ringfence_hear(
     let ctx = TcContext::new(ctx);
     let address = Address::from_words([first, second]);
     let peers = KernelPeers::new(Side::told(side & 1));
-    wire::hear(&SkbPacket::new(&ctx), address, Place(message), side & 2 != 0, &peers);
+    wire::observe(&SkbPacket::new(&ctx), address, Place(message), side & 2 != 0, &peers);
     0
 }
 

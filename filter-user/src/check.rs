@@ -113,7 +113,9 @@ fn problem(fault: &Fault<'_>) -> Option<Problem> {
             let level = if *is_deaf { Level::Critical } else { Level::Warning };
             (level, format!("{name} is not read: {}", why(reason)))
         }
-        Fault::Unheard(heard) => (Level::Warning, format!("{}: {}", heard.source, heard.problem)),
+        Fault::Unrecognised(heard) => {
+            (Level::Warning, format!("{}: {}", heard.source, heard.problem))
+        }
         Fault::NearlyFull(bans) => (
             Level::Warning,
             format!("{} bans are in force, with room for {}", bans.active, bans.capacity),
@@ -190,7 +192,7 @@ mod tests {
             (
                 |s| {
                     let (subject, problem) = ("eth2".to_owned(), "a|b\nc".to_owned());
-                    s.exposure = vec![Exposure { subject, problem, mend: String::new() }];
+                    s.exposure = vec![Exposure { subject, problem, remedy: String::new() }];
                 },
                 Level::Critical,
                 "not seen: eth2: a/b c",
@@ -198,7 +200,7 @@ mod tests {
             (
                 |s| {
                     let [source, kind, problem] = ["sshd", "silent", "silent"].map(str::to_owned);
-                    s.hearing = vec![Hearing { source, kind, problem, mend: String::new() }];
+                    s.hearing = vec![Hearing { source, kind, problem, remedy: String::new() }];
                 },
                 Level::Warning,
                 "sshd: silent",

@@ -55,7 +55,7 @@ use self::digest::Digest;
 use self::enforcement::Known;
 use self::feeds::Feeds;
 pub use self::feeds::{FeedCounts, FeedUpdate};
-use self::happened::Told;
+use self::happened::Announcer;
 use self::jails::Jails;
 use self::limited::LimitedSources;
 pub use self::manual::Asker;
@@ -65,7 +65,7 @@ use self::prevented::Register;
 use self::protected::Protected;
 pub use self::sources::Source;
 use self::sources::Sources;
-use self::successor::ToTell;
+use self::successor::ImportReport;
 use self::totals::Totals;
 use self::tuned::Tuning;
 use crate::ban::{InForce, Roster};
@@ -96,12 +96,12 @@ pub struct Controller<D> {
     tuning: Tuning,
     totals: Totals,
     meters: Meters,
-    told: Told,
+    announcer: Announcer,
     enforcement: Known,
     feeds: Feeds,
     digest: Digest,
     /// Imported bans that the log has not reported yet.
-    imported: ToTell,
+    imported: ImportReport,
     ports: PortClasses,
     capacity_ipv6: u32,
     /// When it started, by the current setting of the wall clock.
@@ -144,11 +144,11 @@ impl<D: Datapath> Controller<D> {
             tuning: Tuning::new(config),
             totals: Totals::default(),
             meters: Meters::default(),
-            told: Told::default(),
+            announcer: Announcer::default(),
             enforcement: Known::new(config.dry_run),
             feeds: Feeds::new(config),
             digest: Digest::default(),
-            imported: ToTell::default(),
+            imported: ImportReport::default(),
             ports: config.ports.clone(),
             capacity_ipv6: config.capacity.bans_ipv6,
             started: now,

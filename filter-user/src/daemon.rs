@@ -98,12 +98,12 @@ impl Signals {
     }
 
     /// Waits for the next signal that the daemon acts on. Cancel-safe.
-    async fn next(&mut self) -> Told {
+    async fn next(&mut self) -> Demand {
         loop {
             let ignored = tokio::select! {
-                _ = self.interrupt.recv() => return Told::End("SIGINT"),
-                _ = self.terminate.recv() => return Told::End("SIGTERM"),
-                _ = self.hangup.recv() => return Told::Reload,
+                _ = self.interrupt.recv() => return Demand::End("SIGINT"),
+                _ = self.terminate.recv() => return Demand::End("SIGTERM"),
+                _ = self.hangup.recv() => return Demand::Reload,
                 _ = self.user1.recv() => "SIGUSR1",
                 _ = self.user2.recv() => "SIGUSR2",
             };
@@ -113,7 +113,7 @@ impl Signals {
 }
 
 /// The meaning of a signal to the daemon.
-enum Told {
+enum Demand {
     /// To end, by the signal of this name.
     End(&'static str),
     /// To read its configuration again.
@@ -177,7 +177,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     let Started { store, mut kept, news: store_news, thread } = starting.wait();
     let (positions, told) = kept
         .as_mut()
-        .map(|kept| (mem::take(&mut kept.positions), mem::take(&mut kept.told)))
+        .map(|kept| (mem::take(&mut kept.positions), mem::take(&mut kept.jail_records)))
         .unwrap_or_default();
     let bans = (store.clone(), kept, &bans);
     let mut controller = Controller::new(kernel, &config, roster, own, bans, clock::read())?;

@@ -19,7 +19,7 @@ use crate::check::{self, Level};
 use crate::client::USER;
 use crate::config::{Config, ConfigErrors, Loaded, Mode};
 use crate::faults::{Fault, faults};
-use crate::hearing::{AMI, mend};
+use crate::hearing::{AMI, remedy};
 use crate::report::count;
 
 pub(crate) use self::asterisk::dateformat;
@@ -36,23 +36,23 @@ pub struct Finding {
     /// What is wrong.
     pub problem: String,
     /// How to correct it.
-    pub mend: String,
+    pub remedy: String,
     /// How `--fix` corrects it, if it can.
     pub fix: Option<Fix>,
 }
 
 impl Finding {
-    fn new(subject: &str, problem: impl Into<String>, mend: impl Into<String>) -> Self {
-        let (problem, mend) = (problem.into(), mend.into());
-        Self { subject: subject.to_owned(), problem, mend, fix: None }
+    fn new(subject: &str, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let (problem, remedy) = (problem.into(), remedy.into());
+        Self { subject: subject.to_owned(), problem, remedy, fix: None }
     }
 }
 
 /// Errors of the configuration, and files that are not read.
 pub fn of_configuration(loaded: &Loaded, wrong: &ConfigErrors) -> Vec<Finding> {
     let wrong = wrong.errors().iter().map(|error| {
-        let mend = "correct it and type `ringfence check-config`: no daemon starts with it";
-        Finding::new("configuration", error.to_string(), mend)
+        let remedy = "correct it and type `ringfence check-config`: no daemon starts with it";
+        Finding::new("configuration", error.to_string(), remedy)
     });
     let ignored = loaded.ignored.iter().map(|file| {
         let problem = format!("{} is not read", file.display());
@@ -114,7 +114,7 @@ fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
                 "solve this; the daemon then continues within five seconds",
             )
         }
-        Fault::Exposed(one) => Finding::new(&one.subject, &*one.problem, &*one.mend),
+        Fault::Exposed(one) => Finding::new(&one.subject, &*one.problem, &*one.remedy),
         Fault::StoreFailed(store) => {
             let waiting = count(store.pending, "change");
             Finding::new(
@@ -139,7 +139,7 @@ fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
         }
         Fault::Silent(Source { name, place, .. }) => {
             let problem = format!("nothing has come from {place} since the daemon started");
-            Finding::new(name, problem, mend(name))
+            Finding::new(name, problem, remedy(name))
         }
         Fault::Strained(source, why) => Finding::new(
             &source.name,
@@ -152,7 +152,7 @@ fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
             format!("{lost} events or lines were lost or too long to be read"),
             "see the daemon's log: `journalctl -u ringfence`",
         ),
-        Fault::Unheard(heard) => Finding::new(&heard.source, &*heard.problem, &*heard.mend),
+        Fault::Unrecognised(heard) => Finding::new(&heard.source, &*heard.problem, &*heard.remedy),
         Fault::NearlyFull(bans) => Finding::new(
             "bans",
             format!("{} are in force, with room for {}", bans.active, bans.capacity),
@@ -193,7 +193,7 @@ fn mend_of(config: &Config, name: &str, why: &str) -> Option<String> {
                 .to_owned(),
         );
     }
-    Some(mend(name).to_owned())
+    Some(remedy(name).to_owned())
 }
 
 /// The output of `doctor --json`.
@@ -219,13 +219,15 @@ pub fn to_text(findings: &[Finding]) -> String {
     }
     findings
         .iter()
-        .map(|Finding { subject, problem, mend, .. }| format!("{subject}: {problem}\n    {mend}\n"))
+        .map(|Finding { subject, problem, remedy, .. }| {
+            format!("{subject}: {problem}\n    {remedy}\n")
+        })
         .collect::<Vec<_>>()
         .concat()
 }
 
 fn not_enforcing(state: EnforcementState) -> Option<Finding> {
-    let (problem, mend) = match state {
+    let (problem, remedy) = match state {
         EnforcementState::Enforcing => return None,
         EnforcementState::DryRun => (
             "this is dry run: nothing is dropped",
@@ -244,7 +246,7 @@ fn not_enforcing(state: EnforcementState) -> Option<Finding> {
             ("the emergency switch is on: nothing is dropped", "type `ringfence panic --off`")
         }
     };
-    Some(Finding::new("daemon", problem, mend))
+    Some(Finding::new("daemon", problem, remedy))
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub(crate) enum Fault<'a> {
     /// Lines or events of the source were lost.
     Lost(&'a Source),
     /// The source probably does not get the messages that it should.
-    Unheard(&'a Hearing),
+    Unrecognised(&'a Hearing),
     /// There is little room left for bans.
     NearlyFull(&'a Bans),
     /// Lines of the daemon's log were lost.
@@ -91,7 +91,7 @@ pub(crate) fn faults(status: &Status) -> Vec<Fault<'_>> {
             faults.push(Fault::Lost(source));
         }
     }
-    faults.extend(status.hearing.iter().map(Fault::Unheard));
+    faults.extend(status.hearing.iter().map(Fault::Unrecognised));
     let Bans { active, capacity, .. } = status.bans;
     if capacity > 0 && active.saturating_mul(100) >= capacity.saturating_mul(NEARLY_FULL) {
         faults.push(Fault::NearlyFull(&status.bans));

@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let error = with_last_beat(&cli, error);
             let text = in_words(&error);
-            if cli.json() && !error.is::<Told>() {
+            if cli.json() && !error.is::<Reported>() {
                 // If this fails, the error is still on standard error.
                 print_json(&Failure { error: text.clone() }).ok();
             }
@@ -73,15 +73,15 @@ fn main() -> ExitCode {
 
 /// A failure that the document on standard output already reports.
 #[derive(Debug)]
-struct Told(String);
+struct Reported(String);
 
-impl fmt::Display for Told {
+impl fmt::Display for Reported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl Error for Told {}
+impl Error for Reported {}
 
 /// The error of a daemon that does not answer, with what the kernel knows about it.
 fn with_last_beat(cli: &Cli, error: anyhow::Error) -> anyhow::Error {
@@ -385,11 +385,11 @@ fn examine(cli: &Cli, arguments: &Doctor) -> Result<()> {
     } else {
         print(&doctor::to_text(&findings))?;
     }
-    let mended = if arguments.fix { mend(&findings, arguments.yes)? } else { 0 };
-    match findings.len() - mended {
+    let fixed = if arguments.fix { fix(&findings, arguments.yes)? } else { 0 };
+    match findings.len() - fixed {
         0 => Ok(()),
-        1 => Err(Told("there is 1 problem".to_owned()).into()),
-        n => Err(Told(format!("there are {n} problems")).into()),
+        1 => Err(Reported("there is 1 problem".to_owned()).into()),
+        n => Err(Reported(format!("there are {n} problems")).into()),
     }
 }
 
@@ -560,9 +560,9 @@ impl Talk for Terminal {
 }
 
 /// Applies the fixes of findings, after asking. Returns how many it applied.
-fn mend(findings: &[doctor::Finding], agreed_to_all: bool) -> Result<usize> {
+fn fix(findings: &[doctor::Finding], agreed_to_all: bool) -> Result<usize> {
     let mut afterwards: Vec<&str> = Vec::new();
-    let mut mended = 0;
+    let mut fixed = 0;
     for fix in findings.iter().filter_map(|finding| finding.fix.as_ref()) {
         if agreed_to_all {
             print(&format!("{} yes\n", fix.question()))?;
@@ -570,14 +570,14 @@ fn mend(findings: &[doctor::Finding], agreed_to_all: bool) -> Result<usize> {
         if agreed_to_all || agreed(&fix.question(), "; use `--yes` to accept every fix")? {
             fix.apply().with_context(|| fix.question().replace('?', ""))?;
             print("done\n")?;
-            mended += 1;
+            fixed += 1;
             afterwards.extend(fix.afterwards().filter(|then| !afterwards.contains(then)));
         }
     }
     if !afterwards.is_empty() {
         print(&format!("now run: {}\n", afterwards.join("; ")))?;
     }
-    Ok(mended)
+    Ok(fixed)
 }
 
 /// Whether the answer to a question is yes.
@@ -741,7 +741,7 @@ fn carried_out<T: Ask>(
         0 => Ok(()),
         refused => {
             let all = outcome.done.saturating_add(refused);
-            Err(Told(format!("{refused} of {all} were refused")).into())
+            Err(Reported(format!("{refused} of {all} were refused")).into())
         }
     }
 }
@@ -912,7 +912,7 @@ fn import_fail2ban(cli: &Cli, arguments: &ImportFail2ban) -> Result<()> {
             document.error = Some(format!("{error:#}"));
         }
         print_json(&document)?;
-        return result.map_err(|error| Told(in_words(&error)).into());
+        return result.map_err(|error| Reported(in_words(&error)).into());
     }
     if result.is_ok() {
         print(&report::imported(document.bans_handed_over.as_ref().map(|bans| (&*target, bans))))?;

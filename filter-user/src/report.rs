@@ -156,9 +156,9 @@ fn interfaces(status: &Status) -> String {
             line(&mut text, &format!("NOT LEARNING: {name}: {why}"));
         }
     }
-    for Exposure { subject, problem, mend } in &status.exposure {
+    for Exposure { subject, problem, remedy } in &status.exposure {
         line(&mut text, &format!("NOT SEEN: {subject}: {problem}"));
-        line(&mut text, &format!("    {mend}"));
+        line(&mut text, &format!("    {remedy}"));
     }
     text
 }
@@ -186,9 +186,9 @@ fn sources(sources: &[Source]) -> String {
 /// Signs that failures are not recognised.
 fn hearing(status: &Status) -> String {
     let mut text = String::new();
-    for Hearing { source, problem, mend, .. } in &status.hearing {
+    for Hearing { source, problem, remedy, .. } in &status.hearing {
         line(&mut text, &format!("NOT HEARD: {source}: {problem}"));
-        line(&mut text, &format!("    {mend}"));
+        line(&mut text, &format!("    {remedy}"));
     }
     for Source { name, unparsed, .. } in &status.sources {
         if unparsed.lines > 0 {

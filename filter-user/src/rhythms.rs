@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::hearing::{Ear, Rhythm, key};
+use crate::hearing::{Observed, Rhythm, key};
 use crate::whole_file;
 
 /// The shortest time between two writes, except at a shutdown.
@@ -51,11 +51,11 @@ impl Rhythms {
         Self { file, known, saved_at: Instant::now() }
     }
 
-    /// Gives an ear the known rhythms of its source, which reads `place`.
-    pub fn recall(&self, source: &str, place: &str, ear: &mut Ear) {
+    /// Gives a source, which reads `place`, its known rhythms.
+    pub fn recall(&self, source: &str, place: &str, observed: &mut Observed) {
         let Some(known) = self.known.get(&key(source, place)) else { return };
-        ear.lines = known.lines;
-        for rule in &mut ear.rules {
+        observed.lines = known.lines;
+        for rule in &mut observed.rules {
             if let Some(known) = known.rules.get(rule.name) {
                 (rule.hits, rule.lines_then) = (known.hits, known.lines_then);
             }
@@ -67,14 +67,15 @@ impl Rhythms {
         self.saved_at.elapsed() >= SAVE
     }
 
-    /// The data to save, if it has changed. Each ear is given with its source's name and place.
+    /// The data to save, if it has changed. Each source is given with its name and place.
     pub fn changes<'a>(
         &mut self,
-        ears: impl Iterator<Item = (&'a str, &'a str, &'a Ear)>,
+        all_observed: impl Iterator<Item = (&'a str, &'a str, &'a Observed)>,
     ) -> Option<Keep> {
         self.saved_at = Instant::now();
-        let known: BTreeMap<String, Known> =
-            ears.map(|(source, place, ear)| (key(source, place), Known::of(ear))).collect();
+        let known: BTreeMap<String, Known> = all_observed
+            .map(|(source, place, observed)| (key(source, place), Known::of(observed)))
+            .collect();
         if known == self.known {
             return None;
         }
@@ -107,12 +108,12 @@ impl Keep {
 }
 
 impl Known {
-    fn of(ear: &Ear) -> Self {
-        let rules = ear.rules.iter().map(|rule| {
+    fn of(observed: &Observed) -> Self {
+        let rules = observed.rules.iter().map(|rule| {
             let known = KnownRule { hits: rule.hits, lines_then: rule.lines_then };
             (rule.name.to_owned(), known)
         });
-        Self { lines: ear.lines, rules: rules.collect() }
+        Self { lines: observed.lines, rules: rules.collect() }
     }
 }
 
@@ -122,8 +123,8 @@ mod tests {
 
     use super::*;
 
-    fn ear() -> Ear {
-        Ear::new(&["one", "two"])
+    fn observed() -> Observed {
+        Observed::new(&["one", "two"])
     }
 
     #[test]
@@ -131,18 +132,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut rhythms = Rhythms::load(directory.path());
         let now = Timestamp::from_second(1_700_000_000).unwrap();
-        let mut heard = ear();
+        let mut heard = observed();
         heard.lines.note(7, now, now);
         heard.rules[1].hits.note(3, now, now);
         heard.rules[1].lines_then = 7;
-        let ears = || std::iter::once(("sshd", "journalctl", &heard));
-        rhythms.changes(ears()).unwrap().run().unwrap();
-        assert!(rhythms.changes(ears()).is_none());
+        let all_observed = || std::iter::once(("sshd", "journalctl", &heard));
+        rhythms.changes(all_observed()).unwrap().run().unwrap();
+        assert!(rhythms.changes(all_observed()).is_none());
         let again = Rhythms::load(directory.path());
-        let mut recalled = ear();
+        let mut recalled = observed();
         again.recall("sshd", "/var/log/auth.log", &mut recalled);
         assert_eq!((recalled.lines, &recalled.rules), (heard.lines, &heard.rules));
-        let mut other = ear();
+        let mut other = observed();
         again.recall("wazo-provd", "journalctl", &mut other);
         assert_eq!(other.lines, Rhythm::default());
     }
@@ -152,19 +153,19 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut rhythms = Rhythms::load(directory.path());
         let now = Timestamp::from_second(1_700_000_000).unwrap();
-        let (mut often, mut seldom) = (ear(), ear());
+        let (mut often, mut seldom) = (observed(), observed());
         often.lines.note(1000, now, now);
         seldom.lines.note(1, now, now);
-        let ears = [("web", "/var/log/a", &often), ("web", "/var/log/b", &seldom)];
-        rhythms.changes(ears.into_iter()).unwrap().run().unwrap();
+        let all_observed = [("web", "/var/log/a", &often), ("web", "/var/log/b", &seldom)];
+        rhythms.changes(all_observed.into_iter()).unwrap().run().unwrap();
         for (path, lines) in [("/var/log/a", 1000), ("/var/log/b", 1), ("/var/log/c", 0)] {
-            let mut recalled = ear();
+            let mut recalled = observed();
             Rhythms::load(directory.path()).recall("web", path, &mut recalled);
             assert_eq!(recalled.lines.count, lines, "{path}");
         }
         // As they were kept when a jail had one rhythm: known of no file.
         fs::write(&rhythms.file, "{\"web\": {\"lines\": {\"count\": 7}}}").unwrap();
-        let mut recalled = ear();
+        let mut recalled = observed();
         Rhythms::load(directory.path()).recall("web", "/var/log/a", &mut recalled);
         assert_eq!(recalled.lines.count, 0);
     }
@@ -175,17 +176,17 @@ mod tests {
         let file = directory.path().join("hearing.json");
         for text in ["", "[]", "{\"sshd\": 7}", "{\"sshd\": {\"lines\": {\"first\": \"x\"}}}"] {
             fs::write(&file, text).unwrap();
-            let mut recalled = ear();
+            let mut recalled = observed();
             Rhythms::load(directory.path()).recall("sshd", "x", &mut recalled);
             assert_eq!(recalled.lines, Rhythm::default(), "{text}");
         }
-        let mut heard = ear();
+        let mut heard = observed();
         heard.lines.count = 1;
         let mut rhythms = Rhythms::load(&directory.path().join("nowhere"));
-        let ears = || std::iter::once(("sshd", "x", &heard));
-        let error = rhythms.changes(ears()).unwrap().run().unwrap_err();
+        let all_observed = || std::iter::once(("sshd", "x", &heard));
+        let error = rhythms.changes(all_observed()).unwrap().run().unwrap_err();
         assert!(error.to_string().contains("hearing.json"), "{error}");
         rhythms.was_not_kept();
-        assert!(rhythms.changes(ears()).is_some());
+        assert!(rhythms.changes(all_observed()).is_some());
     }
 }

@@ -298,7 +298,7 @@ fn summary(
         if let Some(attempt) = summary.add(line, said, test)
             && let Some(court) = &mut court
         {
-            court.hear(&attempt, line, number);
+            court.observe(&attempt, line, number);
         }
         Ok(())
     })?;

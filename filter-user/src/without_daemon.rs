@@ -182,7 +182,7 @@ fn change(config: &Config) -> Result<Option<WithoutDaemon>> {
     if let Some(replaced) = status.replaced {
         say(Level::Warn, &replaced);
     }
-    let told = mem::take(&mut kept.told);
+    let told = mem::take(&mut kept.jail_records);
     let is_pinned = pinned.is_some();
     let mut controller = controller(config, roster, pinned, (store.clone(), kept))?;
     // Failures that are forgotten now must not count at the next start.

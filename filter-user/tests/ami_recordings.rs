@@ -145,7 +145,7 @@ fn a_scan_that_no_log_shows_is_found_by_its_unanswered_challenges() {
         for attempt in sip(attempts(name)) {
             let at = attempt.logged_at.unwrap().instant(&TimeZone::UTC).unwrap();
             now = KernelTime(u64::try_from(at.as_nanosecond()).unwrap());
-            challenges.hear(&attempt, Reporter { source: 0, jail: 0 }, now);
+            challenges.observe(&attempt, Reporter { source: 0, jail: 0 }, now);
         }
         let later = now.after(PATIENCE);
         let unanswered = std::iter::from_fn(|| challenges.unanswered(later)).count();

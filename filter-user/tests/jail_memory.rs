@@ -70,11 +70,11 @@ fn a_million_sources_take_less_than_a_hundred_bytes_each() {
     // Within ten minutes: one is about to be banned, and a million fail once.
     let attacker = MILLION * 2;
     for _ in 1..maxretry {
-        assert!(jail.hear(&failure(attacker), "log", KernelTime(0)).is_none());
+        assert!(jail.observe(&failure(attacker), "log", KernelTime(0)).is_none());
     }
     for source in 1..MILLION {
         let now = u64::from(source) * 300 * SECOND / u64::from(MILLION);
-        assert!(jail.hear(&failure(source), "log", KernelTime(now)).is_none());
+        assert!(jail.observe(&failure(source), "log", KernelTime(now)).is_none());
     }
     assert_eq!((jail.watched(), jail.forgotten()), (MILLION as usize, 0));
     let now = ALLOCATED.load(Relaxed) - before;
@@ -85,7 +85,7 @@ fn a_million_sources_take_less_than_a_hundred_bytes_each() {
     for round in 0..3 {
         for source in MILLION..attacker - MILLION / 10 {
             let now = (300 + round * 60) * SECOND;
-            jail.hear(&failure(source), "log", KernelTime(now));
+            jail.observe(&failure(source), "log", KernelTime(now));
         }
     }
     let most = MOST.load(Relaxed) - before;
@@ -94,7 +94,7 @@ fn a_million_sources_take_less_than_a_hundred_bytes_each() {
     assert!(most <= BYTES * MILLION as usize, "{most} bytes");
 
     // And none of them has pushed out the one.
-    let decision = jail.hear(&failure(attacker), "log", KernelTime(590 * SECOND)).unwrap();
+    let decision = jail.observe(&failure(attacker), "log", KernelTime(590 * SECOND)).unwrap();
     assert_eq!(decision.failures, maxretry as usize);
     assert!(decision.evidence.iter().all(|evidence| evidence.account.is_some()));
 

@@ -25,7 +25,7 @@ use filter_user::parse::Parser;
 use filter_user::source::Outlet;
 use filter_user::source::lane::Lane;
 use filter_user::source::log_file::{self, LogFile};
-use filter_user::store::{self, Kept, Names, Started, Store, Told, What};
+use filter_user::store::{self, Content, JailRecord, Kept, Names, Started, Store};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
@@ -86,7 +86,7 @@ async fn follow(directory: &Path) {
                 let _together = store.hold();
                 let last = news.attempts.last().map(number_of);
                 for attempt in news.attempts {
-                    hear(&store, attempt);
+                    observe(&store, attempt);
                 }
                 if let Some(place) = news.place {
                     store.set_position("log", place.into_bytes());
@@ -101,11 +101,11 @@ async fn follow(directory: &Path) {
     thread.join().unwrap();
 }
 
-fn hear(store: &Store, attempt: Attempt) {
+fn observe(store: &Store, attempt: Attempt) {
     let number = number_of(&attempt);
     let source = "log".into();
-    let what = What::Attempt { source, attempt };
-    store.tell(Told { at: filter_user::clock::now(), jail: "lines".into(), what });
+    let what = Content::Attempt { source, attempt };
+    store.record(JailRecord { at: filter_user::clock::now(), jail: "lines".into(), what });
     if number.is_multiple_of(BANS) {
         let network = address(number).into();
         let (scope, origin, since) =
@@ -183,8 +183,8 @@ fn test(mut dice: Dice, linked: bool) {
 /// Checks the final contents of the store; returns the number of bans.
 fn check(kept: Kept, written: u64) -> usize {
     let mut told: BTreeMap<u64, usize> = BTreeMap::new();
-    for Told { what, .. } in kept.told {
-        let What::Attempt { attempt, .. } = what else { panic!("{what:?}") };
+    for JailRecord { what, .. } in kept.jail_records {
+        let Content::Attempt { attempt, .. } = what else { panic!("{what:?}") };
         *told.entry(number_of(&attempt)).or_default() += 1;
     }
     let first = |numbers: Vec<u64>| numbers.into_iter().take(20).collect::<Vec<_>>();

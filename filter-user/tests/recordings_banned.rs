@@ -20,7 +20,7 @@ fn heard(recorded: &[u8], settings: &JailSettings) -> BTreeMap<IpAddr, (usize, u
         if attempt.verdict == Verdict::Failure {
             heard.entry(attempt.address).or_default().0 += 1;
         }
-        if let Some(decision) = jail.hear(&attempt, "asterisk-notice", KernelTime(at)) {
+        if let Some(decision) = jail.observe(&attempt, "asterisk-notice", KernelTime(at)) {
             heard.entry(decision.address).or_default().1 += 1;
         }
     }

@@ -67,7 +67,11 @@ fn a_notice_log_that_misses_what_ami_tells_is_found() {
     fs::write(&etc, with.replace("fail2ban => notice", "fail2ban => error")).unwrap();
     world.asterisk.cli("logger reload").unwrap();
     guess();
-    assert!(until(SOON, || found(&world, "asterisk-notice") == ["unechoed"]), "{}", status(&world));
+    assert!(
+        until(SOON, || found(&world, "asterisk-notice") == ["missed-failures"]),
+        "{}",
+        status(&world)
+    );
     assert!(until(SOON, || times_said(&world, "nothing has come from") == 1));
     let doctor = world.ringfence.client().run(&["doctor"], false).unwrap();
     assert!(doctor.stdout.contains("other sources have reported"), "{doctor:?}");
@@ -117,7 +121,11 @@ fn ami_that_misses_what_the_notice_log_tells_is_found() {
     let told = || source(&world, "asterisk-notice")["failures"].as_u64().unwrap() >= 15;
     assert!(until(SOON, told), "{}", source(&world, "asterisk-notice"));
     drop(attack);
-    assert!(until(SOON, || found(&world, "asterisk-ami") == ["unechoed"]), "{}", status(&world));
+    assert!(
+        until(SOON, || found(&world, "asterisk-ami") == ["missed-failures"]),
+        "{}",
+        status(&world)
+    );
     let arguments = ["doctor", "--asterisk-config", etc.to_str().unwrap()];
     let doctor = world.ringfence.client().run(&arguments, false).unwrap();
     assert!(doctor.stdout.contains("an `eventfilter` withholds events from"), "{doctor:?}");

@@ -558,7 +558,7 @@ fn failures_whose_packets_are_not_seen_are_told_of() {
     let finding = found().remove(0);
     let says = |key: &str, text: &str| finding[key].as_str().unwrap().contains(text);
     assert!(says("problem", "30 of 30 failures unwitnessed: SIP arrives on another"), "{finding}");
-    assert!(says("mend", "Asterisk listens on UDP 5160"), "{finding}");
+    assert!(says("remedy", "Asterisk listens on UDP 5160"), "{finding}");
     assert!(until(SOON, || times_said(&ringfence, "30 of 30 failures unwitnessed") == 1));
     assert!(text(&ringfence, &["status"]).contains("NOT HEARD: asterisk-notice: 30 of 30"));
     let doctor = ringfence.doctor(&hosts.pbx).unwrap();

@@ -352,12 +352,12 @@ pub struct Sample {
 pub struct Hearing {
     /// The source.
     pub source: String,
-    /// The kind of sign: `unparsed`, `rule`, `silent`, `unechoed`, `unheard` or `unwitnessed`.
+    /// The kind of sign: `unparsed`, `rule`, `silent`, `missed-failures`, `missed-requests` or `unwitnessed`.
     pub kind: String,
     /// The problem, as text.
     pub problem: String,
     /// The remedy, as text.
-    pub mend: String,
+    pub remedy: String,
 }
 
 /// Traffic that the filter does not see.
@@ -369,7 +369,7 @@ pub struct Exposure {
     /// The problem, as text.
     pub problem: String,
     /// The remedy, as text.
-    pub mend: String,
+    pub remedy: String,
 }
 
 /// Bans of networks with many offenders.

@@ -84,7 +84,7 @@ impl Challenges {
     }
 
     /// Takes an attempt: a failure once, a challenge from every source that reports it.
-    pub fn hear(&mut self, attempt: &Attempt, reporter: Reporter, now: KernelTime) {
+    pub fn observe(&mut self, attempt: &Attempt, reporter: Reporter, now: KernelTime) {
         let session = attempt.session.as_deref().unwrap_or_default();
         match (attempt.verdict, attempt.class) {
             (Verdict::Success, Class::Challenge) => {
@@ -213,7 +213,7 @@ mod tests {
     fn an_unanswered_challenge_becomes_a_failure() {
         let mut challenges = Challenges::default();
         for n in 0..10 {
-            challenges.hear(&challenge("same"), REPORTER, at(n * 1300));
+            challenges.observe(&challenge("same"), REPORTER, at(n * 1300));
         }
         assert_eq!(challenges.next_timeout(), Some(at(32_000)));
         assert_eq!(unanswered(&mut challenges, 31_999), 0);
@@ -230,9 +230,9 @@ mod tests {
         let mut challenges = Challenges::default();
         let success = attempt(Verdict::Success, Class::Challenge, "phone");
         for n in 0..100 {
-            challenges.hear(&challenge("phone"), REPORTER, at(n * 31_999));
+            challenges.observe(&challenge("phone"), REPORTER, at(n * 31_999));
             assert_eq!(unanswered(&mut challenges, n * 31_999), 0);
-            challenges.hear(&success, REPORTER, at(n * 31_999 + 5));
+            challenges.observe(&success, REPORTER, at(n * 31_999 + 5));
         }
         assert_eq!(unanswered(&mut challenges, 10_000_000), 0);
     }
@@ -240,15 +240,23 @@ mod tests {
     #[test]
     fn a_packet_that_has_counted_does_not_count_again() {
         let mut challenges = Challenges::default();
-        challenges.hear(&challenge("a"), REPORTER, at(0));
-        challenges.hear(&attempt(Verdict::Failure, Class::WrongCredential, "a"), REPORTER, at(5));
+        challenges.observe(&challenge("a"), REPORTER, at(0));
+        challenges.observe(
+            &attempt(Verdict::Failure, Class::WrongCredential, "a"),
+            REPORTER,
+            at(5),
+        );
         for class in [Class::UnknownAccount, Class::Acl] {
-            challenges.hear(&attempt(Verdict::Failure, class, "a"), REPORTER, at(5));
-            challenges.hear(&challenge("a"), REPORTER, at(5));
+            challenges.observe(&attempt(Verdict::Failure, class, "a"), REPORTER, at(5));
+            challenges.observe(&challenge("a"), REPORTER, at(5));
         }
-        challenges.hear(&challenge("a"), REPORTER, at(5));
-        challenges.hear(&challenge("b"), REPORTER, at(6));
-        challenges.hear(&attempt(Verdict::Failure, Class::WrongCredential, "c"), REPORTER, at(7));
+        challenges.observe(&challenge("a"), REPORTER, at(5));
+        challenges.observe(&challenge("b"), REPORTER, at(6));
+        challenges.observe(
+            &attempt(Verdict::Failure, Class::WrongCredential, "c"),
+            REPORTER,
+            at(7),
+        );
         assert_eq!(unanswered(&mut challenges, 60_000), 2);
     }
 
@@ -256,7 +264,7 @@ mod tests {
     fn a_challenge_that_two_sources_report_counts_once() {
         let mut challenges = Challenges::default();
         for source in [1, 2] {
-            challenges.hear(&challenge("a"), Reporter { source, jail: 0 }, at(0));
+            challenges.observe(&challenge("a"), Reporter { source, jail: 0 }, at(0));
         }
         assert_eq!(unanswered(&mut challenges, 60_000), 1);
     }
@@ -268,11 +276,11 @@ mod tests {
             let unknown = attempt(Verdict::Failure, class, "a");
             let mut challenges = Challenges::default();
             if first {
-                challenges.hear(&unknown, REPORTER, at(0));
+                challenges.observe(&unknown, REPORTER, at(0));
             }
-            challenges.hear(&challenge("a"), REPORTER, at(5));
+            challenges.observe(&challenge("a"), REPORTER, at(5));
             if !first {
-                challenges.hear(&unknown, REPORTER, at(9));
+                challenges.observe(&unknown, REPORTER, at(9));
             }
             assert_eq!(unanswered(&mut challenges, 60_000), 0, "{class} {first}");
         }
@@ -282,7 +290,7 @@ mod tests {
     fn memory_is_bounded() {
         let mut challenges = Challenges::default();
         for n in 0..WAITING_MAX + 100 {
-            challenges.hear(&challenge(&n.to_string()), REPORTER, at(0));
+            challenges.observe(&challenge(&n.to_string()), REPORTER, at(0));
         }
         assert_eq!(challenges.waiting.len(), WAITING_MAX);
         assert_eq!(challenges.open.values().map(HashMap::len).sum::<usize>(), WAITING_MAX);

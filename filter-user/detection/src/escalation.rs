@@ -103,7 +103,7 @@ impl Escalation {
     /// Records that the ban has begun, and lasts until `until`. Returns the offender's record.
     pub fn note(&mut self, case: Case, now: KernelTime, until: KernelTime) -> Record {
         if case.proven {
-            self.networks.hear(case.who.address, now.into());
+            self.networks.observe(case.who.address, now.into());
         }
         self.history.note(case, now, until)
     }
@@ -136,7 +136,7 @@ impl Escalation {
     ) -> Vec<(Offender, Record)> {
         for (who, record) in &kept {
             if let Some(at) = record.last_proven {
-                self.networks.hear(who.address, at);
+                self.networks.observe(who.address, at);
             }
         }
         self.history.load(kept, now)

@@ -43,26 +43,26 @@ const OF_LATE: Duration = Duration::from_hours(7 * 24);
 const USED: u64 = 10;
 
 /// How many failures that only another source reports are a finding.
-const UNECHOED: u64 = 10;
+const MISSED_FAILURES: u64 = 10;
 
 /// How many consecutive failures whose packets the filter has not seen are a finding.
 pub const UNWITNESSED: u64 = 10;
 
 /// How many requests that the filter has passed and the source does not report are a finding.
-const UNHEARD_REQUESTS: u64 = 100;
+const MISSED_REQUESTS: u64 = 100;
 
 /// How long a source may take to report what another has reported.
-const ECHO: Duration = Duration::from_secs(10);
+const MISSED_FAILURES_TIME: Duration = Duration::from_secs(10);
 
 /// A source that did not read for longer may have missed what would have ended a silence.
 const ABSENCE: Duration = Duration::from_mins(10);
 
 /// How long AMI may be silent while requests pass.
-const UNHEARD: Duration = Duration::from_mins(1);
+const MISSED_REQUESTS_TIME: Duration = Duration::from_mins(1);
 
 /// The record of what one source has read.
 #[derive(Clone, Debug, Default)]
-pub struct Ear {
+pub struct Observed {
     /// Since when it has been reading; `None` while it is not.
     listening: Option<Timestamp>,
     /// Since when it has been reading, apart from short absences such as a rotation.
@@ -121,9 +121,9 @@ pub enum Kind {
     /// The source has become silent.
     Silent,
     /// Another source reports failures that this one does not.
-    Unechoed,
+    MissedFailures,
     /// The filter passes requests that the source does not report.
-    Unheard,
+    MissedRequests,
     /// The source reports failures for which the filter has seen no packet.
     Unwitnessed,
 }
@@ -135,8 +135,8 @@ impl Kind {
             Self::Unparsed => "unparsed",
             Self::Rule => "rule",
             Self::Silent => "silent",
-            Self::Unechoed => "unechoed",
-            Self::Unheard => "unheard",
+            Self::MissedFailures => "missed-failures",
+            Self::MissedRequests => "missed-requests",
             Self::Unwitnessed => "unwitnessed",
         }
     }
@@ -147,8 +147,8 @@ impl Kind {
             Self::Unparsed => "recent lines that look like failures match its rules",
             Self::Rule => "its rules match again",
             Self::Silent => "it reads lines again",
-            Self::Unechoed => "it reports what the other sources report again",
-            Self::Unheard => "it reports the REGISTERs that pass again",
+            Self::MissedFailures => "it reports what the other sources report again",
+            Self::MissedRequests => "it reports the REGISTERs that pass again",
             Self::Unwitnessed => "the filter sees the packets of failures again",
         }
     }
@@ -164,7 +164,7 @@ pub struct Finding {
     /// The sign as text.
     pub problem: String,
     /// What to do about it.
-    pub mend: String,
+    pub remedy: String,
     /// The key under which it is logged: it is logged again when this changes.
     pub key: String,
 }
@@ -182,8 +182,8 @@ pub struct Place<'a> {
     pub jail: &'static str,
 }
 
-impl Ear {
-    /// The ear of a source that has read nothing yet and whose parser has these rules.
+impl Observed {
+    /// Of a source that has read nothing yet and whose parser has these rules.
     pub fn new(rules: &'static [&'static str]) -> Self {
         let rule = |name: &&'static str| Rule { name, hits: Rhythm::default(), lines_then: 0 };
         Self { rules: rules.iter().map(rule).collect(), ..Self::default() }
@@ -212,7 +212,13 @@ impl Ear {
     }
 
     /// Records lines that the source read, with their attempts.
-    pub fn hear(&mut self, lines: u64, attempts: &[Attempt], unparsed: Unparsed, now: Timestamp) {
+    pub fn observe(
+        &mut self,
+        lines: u64,
+        attempts: &[Attempt],
+        unparsed: Unparsed,
+        now: Timestamp,
+    ) {
         let listening = self.attentive.unwrap_or(now);
         if lines > 0 {
             self.lines.note(lines, now, listening);
@@ -238,11 +244,11 @@ impl Ear {
 }
 
 /// Compares what one of Asterisk's sources has read with the `others`, which should report the same
-/// failures. The source's own [`Ear`] may be among them.
+/// failures. The source itself may be among them.
 pub fn compare<'a>(
     reporter: &str,
     (lines, attempts): (u64, &[Attempt]),
-    ears: impl Iterator<Item = (&'static str, &'a mut Ear)>,
+    all_observed: impl Iterator<Item = (&'static str, &'a mut Observed)>,
     now: Timestamp,
 ) {
     let mut failures = attempts.iter().filter(|attempt| is_told_twice(attempt)).peekable();
@@ -250,14 +256,14 @@ pub fn compare<'a>(
     let first = failures.peek().and_then(|first| first.logged_at);
     let first = first.and_then(|at| at.instant(&TimeZone::system())).unwrap_or(now);
     let failures = failures.count() as u64;
-    for (name, ear) in ears {
+    for (name, observed) in all_observed {
         if name == reporter {
             // An attacker can garble a line of the NOTICE log, but not keep it from being written.
             if failures > 0 || (lines > 0 && name == NOTICE) {
-                ear.echo = Missing::default();
+                observed.echo = Missing::default();
             }
-        } else if failures > 0 && ear.listening.is_some_and(|since| since <= first) {
-            ear.echo.add(failures, now);
+        } else if failures > 0 && observed.listening.is_some_and(|since| since <= first) {
+            observed.echo.add(failures, now);
         }
     }
 }
@@ -276,24 +282,30 @@ pub fn key(source: &str, place: &str) -> String {
 }
 
 /// The findings about a source.
-pub fn judge(place: Place<'_>, ear: &Ear, now: Timestamp) -> Vec<Finding> {
-    let unparsed = unparsed(place, ear, now);
-    let (Some(_), Some(listening)) = (ear.listening, ear.attentive) else {
+pub fn judge(place: Place<'_>, observed: &Observed, now: Timestamp) -> Vec<Finding> {
+    let unparsed = unparsed(place, observed, now);
+    let (Some(_), Some(listening)) = (observed.listening, observed.attentive) else {
         return unparsed.into_iter().collect();
     };
-    let silent = silent(place, ear, listening, now);
+    let silent = silent(place, observed, listening, now);
     // If the source is silent, so are its rules.
-    let rules = if silent.is_some() { Vec::new() } else { rules(place, ear, listening, now) };
-    let findings = [unparsed, silent, unechoed(place, ear, now), unheard(place, ear, now)];
+    let rules = if silent.is_some() { Vec::new() } else { rules(place, observed, listening, now) };
+    let findings = [
+        unparsed,
+        silent,
+        missed_failures(place, observed, now),
+        missed_requests(place, observed, now),
+    ];
     findings.into_iter().flatten().chain(rules).collect()
 }
 
-fn unparsed(place: Place<'_>, ear: &Ear, now: Timestamp) -> Option<Finding> {
-    let lines = ear.unparsed.lines();
-    let sample = *ear.unparsed.samples().first()?;
+fn unparsed(place: Place<'_>, observed: &Observed, now: Timestamp) -> Option<Finding> {
+    let lines = observed.unparsed.lines();
+    let sample = *observed.unparsed.samples().first()?;
     // The strongest sign of an outdated rule: its lines continue in other words.
-    let first = ear.unparsed.first();
-    let stopped = ear.rules.iter().filter(|rule| rule.hits.count >= USED && rule.hits.last < first);
+    let first = observed.unparsed.first();
+    let stopped =
+        observed.rules.iter().filter(|rule| rule.hits.count >= USED && rule.hits.last < first);
     let stopped: Vec<String> = stopped.map(|rule| format!("`{}`", rule.name)).collect();
     let stopped = match &stopped[..] {
         [] => String::new(),
@@ -306,7 +318,7 @@ fn unparsed(place: Place<'_>, ear: &Ear, now: Timestamp) -> Option<Finding> {
             "{lines} lines look like failures and match no rule{stopped}; the last such: {}",
             sample.text
         ),
-        mend: match place.kind {
+        remedy: match place.kind {
             "file" => format!(
                 "`ringfence test-log {} {}` lists them; please report those that are failures",
                 place.jail, place.path
@@ -323,8 +335,13 @@ fn unparsed(place: Place<'_>, ear: &Ear, now: Timestamp) -> Option<Finding> {
     })
 }
 
-fn silent(place: Place<'_>, ear: &Ear, listening: Timestamp, now: Timestamp) -> Option<Finding> {
-    let Overdue { silent, longest } = ear.lines.overdue(now, listening, SILENT_SOURCE)?;
+fn silent(
+    place: Place<'_>,
+    observed: &Observed,
+    listening: Timestamp,
+    now: Timestamp,
+) -> Option<Finding> {
+    let Overdue { silent, longest } = observed.lines.overdue(now, listening, SILENT_SOURCE)?;
     Some(Finding {
         source: place.name,
         kind: Kind::Silent,
@@ -334,15 +351,20 @@ fn silent(place: Place<'_>, ear: &Ear, listening: Timestamp, now: Timestamp) -> 
             whole_hours(silent),
             duration::format(longest)
         ),
-        mend: mend(place.name).to_owned(),
+        remedy: remedy(place.name).to_owned(),
         key: String::new(),
     })
 }
 
-fn rules(place: Place<'_>, ear: &Ear, listening: Timestamp, now: Timestamp) -> Vec<Finding> {
+fn rules(
+    place: Place<'_>,
+    observed: &Observed,
+    listening: Timestamp,
+    now: Timestamp,
+) -> Vec<Finding> {
     let finding = |rule: &Rule| {
         let Overdue { silent, longest } = rule.hits.overdue(now, listening, SILENT_RULE)?;
-        let since = ear.lines.count.saturating_sub(rule.lines_then);
+        let since = observed.lines.count.saturating_sub(rule.lines_then);
         // A rule cannot match while its source has no lines.
         (since >= rule.hits.count / 10).then(|| Finding {
             source: place.name,
@@ -355,46 +377,47 @@ fn rules(place: Place<'_>, ear: &Ear, listening: Timestamp, now: Timestamp) -> V
                 rule.hits.count,
                 duration::format(longest)
             ),
-            mend: "if Asterisk's own log shows that such failures still occur, the message has \
+            remedy: "if Asterisk's own log shows that such failures still occur, the message has \
                    changed; please report it"
                 .to_owned(),
             key: rule.name.to_owned(),
         })
     };
-    ear.rules.iter().filter_map(finding).collect()
+    observed.rules.iter().filter_map(finding).collect()
 }
 
-fn unechoed(place: Place<'_>, ear: &Ear, now: Timestamp) -> Option<Finding> {
-    ear.echo.is_over(UNECHOED, ECHO, now).then(|| Finding {
+fn missed_failures(place: Place<'_>, observed: &Observed, now: Timestamp) -> Option<Finding> {
+    observed.echo.is_over(MISSED_FAILURES, MISSED_FAILURES_TIME, now).then(|| Finding {
         source: place.name,
-        kind: Kind::Unechoed,
+        kind: Kind::MissedFailures,
         problem: format!(
             "other sources have reported {} failures that every source should report, and nothing has \
             come from {}",
-            ear.echo.count, place.path
+            observed.echo.count, place.path
         ),
-        mend: mend(place.name).to_owned(),
+        remedy: remedy(place.name).to_owned(),
         key: String::new(),
     })
 }
 
-fn unheard(place: Place<'_>, ear: &Ear, now: Timestamp) -> Option<Finding> {
-    ear.requests.is_over(UNHEARD_REQUESTS, UNHEARD, now).then(|| Finding {
+fn missed_requests(place: Place<'_>, observed: &Observed, now: Timestamp) -> Option<Finding> {
+    observed.requests.is_over(MISSED_REQUESTS, MISSED_REQUESTS_TIME, now).then(|| Finding {
         source: place.name,
-        kind: Kind::Unheard,
+        kind: Kind::MissedRequests,
         problem: format!(
             "{} REGISTERs have passed to Asterisk, but it has reported none",
-            ear.requests.count
+            observed.requests.count
         ),
-        mend: "check that this is the Asterisk that has the SIP ports; its AMI user needs `read = \
+        remedy:
+            "check that this is the Asterisk that has the SIP ports; its AMI user needs `read = \
         security` and no `eventfilter`"
-            .to_owned(),
+                .to_owned(),
         key: String::new(),
     })
 }
 
 /// A finding about consecutive failures for which the filter has seen no packet.
-pub fn unwitnessed(source: &'static str, unseen: u64, mend: &str) -> Option<Finding> {
+pub fn unwitnessed(source: &'static str, unseen: u64, remedy: &str) -> Option<Finding> {
     (unseen >= UNWITNESSED).then(|| Finding {
         source,
         kind: Kind::Unwitnessed,
@@ -402,7 +425,7 @@ pub fn unwitnessed(source: &'static str, unseen: u64, mend: &str) -> Option<Find
             "{unseen} of {unseen} failures unwitnessed: SIP arrives on another port or interface, or \
             the lines are forged"
         ),
-        mend: mend.to_owned(),
+        remedy: remedy.to_owned(),
         // Logged again after a tenfold increase.
         key: format!("{}", unseen.ilog10()),
     })
@@ -413,8 +436,8 @@ fn whole_hours(time: Duration) -> String {
 }
 
 /// The most common fix for a source.
-pub fn mend(source: &str) -> &'static str {
-    register::source(source).map_or("see docs/operations.md", |source| source.mend)
+pub fn remedy(source: &str) -> &'static str {
+    register::source(source).map_or("see docs/operations.md", |source| source.remedy)
 }
 
 #[cfg(test)]

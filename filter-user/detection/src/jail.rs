@@ -174,7 +174,7 @@ impl Jail {
     }
 
     /// Takes an attempt by an address that is a source by itself; see [`hear_of`](Self::hear_of).
-    pub fn hear(
+    pub fn observe(
         &mut self,
         attempt: &Attempt,
         reporter: &'static str,
@@ -233,13 +233,13 @@ impl Jail {
         let decided = self.judge(address, now);
         let account = account.zip(attempt.account.as_deref());
         let guess = Guess { source: address, account, proven };
-        self.guessing.hear(guess, now, &mut self.suspects);
+        self.guessing.observe(guess, now, &mut self.suspects);
         self.decide_on_guessers(decided, address, now)
     }
 
     /// Records that the source of a failure of this class, which has already counted a moment ago,
     /// cannot have been forged, since another source has reported that. Returns the same as
-    /// [`hear`](Self::hear).
+    /// [`observe`](Self::observe).
     pub fn prove(&mut self, address: IpAddr, class: Class, now: KernelTime) -> Option<BanDecision> {
         self.prove_of(address, address, class, now)
     }

@@ -47,7 +47,7 @@ pub struct Source {
     /// Whether a success is a login to this host, so that an administrator can reach it.
     pub is_login: bool,
     /// The most common fix.
-    pub mend: &'static str,
+    pub remedy: &'static str,
     /// How it is tested.
     pub tested: Tested,
 }
@@ -141,7 +141,7 @@ pub const SOURCES: [Source; 5] = [
         takes_filter: true,
         by_filter: OF_ASTERISK,
         is_login: false,
-        mend: "in logger.conf, under [logfiles]: `fail2ban => notice`; then `asterisk -rx 'logger reload'`",
+        remedy: "in logger.conf, under [logfiles]: `fail2ban => notice`; then `asterisk -rx 'logger reload'`",
         tested: Tested {
             recording: "asterisk/wazo22/reg-wrongpw.log",
             attacker: "192.0.2.66",
@@ -158,7 +158,7 @@ pub const SOURCES: [Source; 5] = [
         takes_filter: false,
         by_filter: OF_ASTERISK,
         is_login: false,
-        mend: "in logger.conf, under [logfiles]: `security => [json]security`; then `asterisk -rx 'logger reload'`",
+        remedy: "in logger.conf, under [logfiles]: `security => [json]security`; then `asterisk -rx 'logger reload'`",
         tested: Tested {
             recording: "ami/wazo22/reg-wrongpw.security.log",
             attacker: "192.0.2.66",
@@ -175,7 +175,7 @@ pub const SOURCES: [Source; 5] = [
         takes_filter: false,
         by_filter: OF_ASTERISK,
         is_login: false,
-        mend: "set up the AMI user with `ringfence doctor --fix`, or set `sources: {asterisk: {ami: {enabled: false}}}`",
+        remedy: "set up the AMI user with `ringfence doctor --fix`, or set `sources: {asterisk: {ami: {enabled: false}}}`",
         tested: Tested {
             recording: "ami/wazo22/reg-wrongpw.ami",
             attacker: "192.0.2.66",
@@ -193,7 +193,7 @@ pub const SOURCES: [Source; 5] = [
         // sshd uses TCP, and only it writes to its log.
         by_filter: ByFilter { class: Class::Login, proven: true, needs_witness: false },
         is_login: true,
-        mend: "set the log of sshd: `sources: {sshd: {log: journal}}` or `{log: file, auth_log: PATH}`",
+        remedy: "set the log of sshd: `sources: {sshd: {log: journal}}` or `{log: file, auth_log: PATH}`",
         tested: Tested {
             recording: "sshd/journal.json",
             attacker: "192.0.2.66",
@@ -214,7 +214,7 @@ pub const SOURCES: [Source; 5] = [
         takes_filter: true,
         by_filter: ByFilter { class: Class::Provisioning, proven: false, needs_witness: false },
         is_login: false,
-        mend: "set its log: `sources: {wazo_provd: {log: PATH}}`, or `jails: {wazo-provd: {enabled: false}}`",
+        remedy: "set its log: `sources: {wazo_provd: {log: PATH}}`, or `jails: {wazo-provd: {enabled: false}}`",
         tested: Tested {
             recording: "wazo-provd/security.log",
             attacker: "192.0.2.66",
@@ -365,7 +365,7 @@ mod tests {
             "the filters of all sources",
         );
         for source in SOURCES {
-            assert!(!source.mend.is_empty() && !source.parser.rules().is_empty(), "{source:?}");
+            assert!(!source.remedy.is_empty() && !source.parser.rules().is_empty(), "{source:?}");
             unique(source.parser.rules(), source.name);
         }
     }

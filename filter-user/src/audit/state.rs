@@ -50,7 +50,7 @@ pub(super) fn findings(
     of_configuration.chain(others).map(|(level, one)| finding(level, one)).collect()
 }
 
-fn finding(level: Level, Finding { subject, problem, mend, .. }: &Finding) -> AuditFinding {
+fn finding(level: Level, Finding { subject, problem, remedy, .. }: &Finding) -> AuditFinding {
     let (severity, reason) = match level {
         Level::Ok => (Severity::Note, "it costs something, and leaves the host protected"),
         Level::Warning => (Severity::Warning, LOWER),
@@ -65,7 +65,7 @@ fn finding(level: Level, Finding { subject, problem, mend, .. }: &Finding) -> Au
         title: printable(&format!("{subject}: {problem}")),
         reason: reason.to_owned(),
         evidence: Vec::new(),
-        remedy: printable(mend),
+        remedy: printable(remedy),
         line: None,
         page: None,
     }
@@ -91,7 +91,7 @@ mod tests {
                 Finding {
                     subject: "eth0".to_owned(),
                     problem: problem.to_owned(),
-                    mend: "mend it".to_owned(),
+                    remedy: "do this".to_owned(),
                     fix: None,
                 },
             )];

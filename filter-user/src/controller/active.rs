@@ -188,7 +188,7 @@ mod tests {
         let mut controller = started_with(NoKernel::default(), |_default| {});
         fail(&mut controller, [203, 0, 113, 7], 15);
         fail(&mut controller, [203, 0, 113, 8], 3);
-        controller.hear(
+        controller.observe(
             &Attempt {
                 account: Some("\u{202e}1001".to_owned()),
                 proven: true,

@@ -57,7 +57,7 @@ impl Attempts {
 
 impl<D: Datapath> Controller<D> {
     /// Takes an attempt that a source read, for the jail with this name.
-    pub fn hear(&mut self, attempt: &Attempt, source: usize, jail: &str, now: KernelTime) {
+    pub fn observe(&mut self, attempt: &Attempt, source: usize, jail: &str, now: KernelTime) {
         if attempt.verdict == Verdict::Success
             && register::of_jail(jail).is_some_and(|row| row.is_login)
         {
@@ -122,7 +122,7 @@ impl<D: Datapath> Controller<D> {
             (attempt.address != address).then(|| Attempt { address, ..attempt.clone() });
         let attempt = of_a_rival.as_ref().unwrap_or(attempt);
         self.note_failure(attempt, now);
-        self.attempts.challenges.hear(attempt, Reporter { source, jail: place }, now);
+        self.attempts.challenges.observe(attempt, Reporter { source, jail: place }, now);
         if !self.judge(attempt, name, place, now) {
             self.attempts.join.set_aside(attempt, address, now);
         }

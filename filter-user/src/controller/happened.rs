@@ -13,7 +13,7 @@ use crate::events::Hub;
 
 /// The state at the last look.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Announcer {
     pub(super) hub: Hub,
     /// The interfaces, and why each is not protected; `None` before the first look.
     before: Option<(BTreeMap<String, Option<String>>, bool, bool)>,
@@ -22,7 +22,7 @@ pub(super) struct Told {
 impl<D: Datapath> Controller<D> {
     /// Where listeners learn what happens.
     pub fn events(&self) -> &Hub {
-        &self.told.hub
+        &self.announcer.hub
     }
 
     /// Tells that a ban is in force. Those of feeds are left out: a list has up to a million entries.
@@ -30,7 +30,7 @@ impl<D: Datapath> Controller<D> {
         if matches!(entry.ban.origin, Origin::Feed(_)) {
             return;
         }
-        self.told.hub.tell(|| Event::Ban {
+        self.announcer.hub.tell(|| Event::Ban {
             network: show(entry.ban.network),
             jail: self.jail_name(entry.ban.origin).to_owned(),
             scope: self.ports.name(entry.ban.scope).to_owned(),
@@ -45,7 +45,7 @@ impl<D: Datapath> Controller<D> {
         if matches!(entry.ban.origin, Origin::Feed(_)) {
             return;
         }
-        self.told.hub.tell(|| Event::BanEnd {
+        self.announcer.hub.tell(|| Event::BanEnd {
             network: show(entry.ban.network),
             jail: self.jail_name(entry.ban.origin).to_owned(),
             scope: self.ports.name(entry.ban.scope).to_owned(),
@@ -60,12 +60,12 @@ impl<D: Datapath> Controller<D> {
             interfaces.map(|interface| (interface.name, interface.unprotected)).collect();
         let (enforcing, maintenance) = (self.enforcing(), self.maintenance(now));
         let after = (interfaces, enforcing, maintenance.on);
-        let Some(before) = self.told.before.replace(after) else { return };
-        let Some((interfaces, ..)) = &self.told.before else { return };
+        let Some(before) = self.announcer.before.replace(after) else { return };
+        let Some((interfaces, ..)) = &self.announcer.before else { return };
         for (name, why) in interfaces {
             let was_protected = before.0.get(name).map(Option::is_none);
             if was_protected != Some(why.is_none()) {
-                self.told.hub.tell(|| Event::Protected {
+                self.announcer.hub.tell(|| Event::Protected {
                     interface: name.clone(),
                     protected: why.is_none(),
                     why: why.clone(),
@@ -73,11 +73,11 @@ impl<D: Datapath> Controller<D> {
             }
         }
         if before.1 != enforcing {
-            self.told.hub.tell(|| Event::Enforcing { enforcing });
+            self.announcer.hub.tell(|| Event::Enforcing { enforcing });
         }
         if before.2 != maintenance.on {
             let (on, until) = (maintenance.on, maintenance.until);
-            self.told.hub.tell(|| Event::Maintenance { on, until });
+            self.announcer.hub.tell(|| Event::Maintenance { on, until });
         }
     }
 }

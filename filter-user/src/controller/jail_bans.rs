@@ -140,7 +140,7 @@ impl<D: Datapath> Controller<D> {
             self.told_proven(place, address, Class::Ban, now)
         } else {
             let ban = Attempt::new(Verdict::Failure, Class::Ban, address);
-            self.told(place, &Attempt { proven, ..ban }, by, now)
+            self.give(place, &Attempt { proven, ..ban }, by, now)
         };
         if let Some(decision) = decision {
             self.enact(place, RECIDIVE, decision, now);

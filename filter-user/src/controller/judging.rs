@@ -44,7 +44,7 @@ impl<D: Datapath> Controller<D> {
         if self.bans_of(address, now).any(keeps) {
             return false;
         }
-        let decided = self.told(place, attempt, source, now);
+        let decided = self.give(place, attempt, source, now);
         self.carry_out(place, decided, now);
         true
     }

@@ -14,14 +14,14 @@ use crate::escalation::{Case, Offender};
 use crate::failure::{Attempt, Class, Verdict};
 use crate::jail::BanDecision;
 use crate::join;
-use crate::store::{Told, What};
+use crate::store::{Content, JailRecord};
 
 /// The name of a source that the configuration no longer has.
 const GONE: &str = "a former source";
 
 impl<D: Datapath> Controller<D> {
     /// Gives an attempt to a jail and stores it.
-    pub(super) fn told(
+    pub(super) fn give(
         &mut self,
         place: usize,
         attempt: &Attempt,
@@ -34,8 +34,8 @@ impl<D: Datapath> Controller<D> {
         let decision = jail.hear_of(of, attempt, source, now);
         // A success of a source without failures is nothing to be remembered.
         if attempt.verdict == Verdict::Failure || jail.watched() != watched {
-            let what = What::Attempt { source: source.into(), attempt: attempt.clone() };
-            self.keep_told(name, what, now);
+            let what = Content::Attempt { source: source.into(), attempt: attempt.clone() };
+            self.keep_record(name, what, now);
         }
         if counts {
             self.count_failure(name, now);
@@ -54,12 +54,12 @@ impl<D: Datapath> Controller<D> {
         let of = self.source_of(address, now).addr();
         let jail = self.jails.get_mut(place)?;
         let (name, decision) = (jail.name(), jail.prove_of(of, address, class, now));
-        self.keep_told(name, What::Proven(address, class), now);
+        self.keep_record(name, Content::Proven(address, class), now);
         decision
     }
 
-    fn keep_told(&self, jail: &str, what: What, now: KernelTime) {
-        self.bans.store().tell(Told { at: now, jail: jail.into(), what });
+    fn keep_record(&self, jail: &str, what: Content, now: KernelTime) {
+        self.bans.store().record(JailRecord { at: now, jail: jail.into(), what });
     }
 
     /// Makes the jails forget the failures of every source in a network.
@@ -75,24 +75,24 @@ impl<D: Datapath> Controller<D> {
         let (name, watched) = (jail.name(), jail.watched());
         self.forget_sources(place, network);
         if self.jails.get(place).is_some_and(|jail| jail.watched() != watched) {
-            self.keep_told(name, What::Forgotten(network), now);
+            self.keep_record(name, Content::Forgotten(network), now);
         }
     }
 
     /// Gives stored attempts to the jails again, so that they remember them. The resulting decisions have
     /// been carried out before.
-    pub fn recall(&mut self, told: Vec<Told>, now: KernelTime) {
-        let Some(last) = told.last().map(|last| last.at) else { return };
-        for Told { at, jail, what } in told {
+    pub fn recall(&mut self, records: Vec<JailRecord>, now: KernelTime) {
+        let Some(last) = records.last().map(|last| last.at) else { return };
+        for JailRecord { at, jail, what } in records {
             let Some(place) = self.jails.place(&jail) else { continue };
             match what {
-                What::Forgotten(network) => self.forget_sources(place, network),
-                What::Proven(address, class) => {
+                Content::Forgotten(network) => self.forget_sources(place, network),
+                Content::Proven(address, class) => {
                     let of = self.source_of(address, now).addr();
                     let Some(jail) = self.jails.get_mut(place) else { continue };
                     let _passed = (jail.prove_of(of, address, class, at), jail.decided_on_others());
                 }
-                What::Attempt { source, attempt } => {
+                Content::Attempt { source, attempt } => {
                     self.recall_attempt(&attempt, &source, place, (at, now));
                     // Another source may be about to report the same failure.
                     let source = self.sources.number(&source);

@@ -10,7 +10,7 @@ use self::hearing::Hearing;
 use super::Controller;
 use crate::clock::KernelTime;
 use crate::datapath::Datapath;
-use crate::hearing::Ear;
+use crate::hearing::Observed;
 use crate::source::{Feed, Strain};
 
 /// How long after a source has gone its number may be given to another. `challenge` and `join` refer to
@@ -139,7 +139,7 @@ pub struct Source {
     /// The jail that gets its attempts.
     pub jail: &'static str,
     /// A record of what it has read, to find out whether failures are recognised.
-    pub ear: Ear,
+    pub observed: Observed,
     /// The task that reads it, and its position.
     pub feed: Feed,
     /// When its log disappeared, and so the source.
@@ -162,7 +162,7 @@ impl Source {
             strain: None,
             last_event: None,
             jail: "",
-            ear: Ear::default(),
+            observed: Observed::default(),
             feed: Feed::default(),
             gone: None,
         }
@@ -176,6 +176,6 @@ impl Source {
     /// The same for a jail, by a parser with these rules.
     #[must_use]
     pub fn heard_by(self, jail: &'static str, rules: &'static [&'static str]) -> Self {
-        Self { jail, ear: Ear::new(rules), ..self }
+        Self { jail, observed: Observed::new(rules), ..self }
     }
 }

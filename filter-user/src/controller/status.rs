@@ -89,8 +89,8 @@ impl<D: Datapath> Controller<D> {
             lost: source.lost,
             left_out: source.strain.map_or(0, |strain| strain.left_out),
             last_event: source.last_event.map(|at| self.started.show(at)),
-            rules: hearing::rules(&source.ear, |at| self.heard_at(at, now)),
-            unparsed: hearing::unparsed(&source.ear, |at| self.heard_at(at, now)),
+            rules: hearing::rules(&source.observed, |at| self.heard_at(at, now)),
+            unparsed: hearing::unparsed(&source.observed, |at| self.heard_at(at, now)),
         }
     }
 }

@@ -15,11 +15,11 @@ use crate::duration;
 use crate::log_budget::MANUAL;
 
 /// The most imported bans that a log line names.
-const TOLD: usize = 10;
+const NAMED: usize = 10;
 
 /// The bans imported since the last log line.
 #[derive(Debug, Default)]
-pub(super) struct ToTell {
+pub(super) struct ImportReport {
     whom: String,
     entered: usize,
     asked: usize,
@@ -47,7 +47,7 @@ impl<D: Datapath> Controller<D> {
         let mut entered = 0;
         let whom = format!("from {from}, requested by {who}");
         if self.imported.whom != whom {
-            self.tell_taken_over();
+            self.log_imported();
             self.imported.whom = whom;
         }
         for ban in bans {
@@ -55,7 +55,7 @@ impl<D: Datapath> Controller<D> {
                 Ok(()) => {
                     entered += 1;
                     self.imported.entered += 1;
-                    if self.imported.first.len() < TOLD {
+                    if self.imported.first.len() < NAMED {
                         self.imported.first.push(format!("{} ({})", ban.address, ban.jail));
                     }
                 }
@@ -64,15 +64,15 @@ impl<D: Datapath> Controller<D> {
         }
         self.imported.asked += bans.len();
         if last {
-            self.tell_taken_over();
+            self.log_imported();
         }
         let durability = Durability::default();
         Ok(TakenOver { entered, refused, enforcing: self.enforcing(), durability })
     }
 
     /// Logs the bans of several requests in one line.
-    pub(super) fn tell_taken_over(&mut self) {
-        let ToTell { whom, entered, asked, first } = std::mem::take(&mut self.imported);
+    pub(super) fn log_imported(&mut self) {
+        let ImportReport { whom, entered, asked, first } = std::mem::take(&mut self.imported);
         if asked == 0 {
             return;
         }

@@ -115,7 +115,7 @@ pub(super) fn fail(controller: &mut Controller<NoKernel>, address: [u8; 4], time
             needs_witness: true,
             ..Attempt::new(Verdict::Failure, Class::WrongCredential, IpAddr::from(address))
         };
-        controller.hear(&attempt, 0, "asterisk-wazo", at(n));
+        controller.observe(&attempt, 0, "asterisk-wazo", at(n));
     }
 }
 
@@ -436,8 +436,8 @@ fn no_source_is_silent_because_the_clock_was_set() {
     controller.source_reads(0, true, at(0));
     for n in 0..2000 {
         let now = controller.on_the_wall(at(n * 600));
-        let ear = &mut controller.source_mut(0).unwrap().ear;
-        ear.hear(1, &[], crate::hearing::Unparsed::default(), now);
+        let observed = &mut controller.source_mut(0).unwrap().observed;
+        observed.observe(1, &[], crate::hearing::Unparsed::default(), now);
     }
     let wall = Timestamp::from_second(1_795_339_956).unwrap();
     controller.set_clock(Now { kernel: at(1_200_000), wall });

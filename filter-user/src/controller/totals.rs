@@ -139,7 +139,7 @@ mod tests {
     fn what_is_recalled_is_not_counted_again() {
         let mut controller = started_with(NoKernel::default(), |_default| {});
         fail(&mut controller, [203, 0, 113, 7], 3);
-        let told = controller.store().take_told();
+        let told = controller.store().take_jail_records();
         let mut again = started_with(NoKernel::default(), |_default| {});
         again.recall(told, at(10));
         assert_eq!(counted(&again), [(0, 0); 2]);

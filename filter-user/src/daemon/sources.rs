@@ -369,14 +369,14 @@ impl Sources {
     /// Passes news to the controller.
     pub(super) fn take<D: Datapath>(&mut self, controller: &mut Controller<D>, news: News) {
         match news {
-            News::Heard(source, heard) => Self::hear(controller, source, heard),
+            News::Heard(source, heard) => Self::observe(controller, source, heard),
             News::Found(found) => self.find(controller, &found),
         }
     }
 
     /// Passes a batch to the controller. Its effects and the source's position are written together, so that
     /// after a kill either all of it is in force or the source sends it again.
-    fn hear<D: Datapath>(controller: &mut Controller<D>, source: usize, mut news: Heard) {
+    fn observe<D: Datapath>(controller: &mut Controller<D>, source: usize, mut news: Heard) {
         let clock = crate::clock::read();
         let now = clock.kernel;
         controller.set_clock(clock);
@@ -384,7 +384,7 @@ impl Sources {
         let _together = controller.store().hold();
         let made = controller.bans_made();
         for attempt in &news.attempts {
-            controller.hear(attempt, source, jail, now);
+            controller.observe(attempt, source, jail, now);
         }
         let made = controller.bans_made().saturating_sub(made);
         if made > 0 {
@@ -451,7 +451,7 @@ impl Sources {
         if !at_the_end && !self.rhythms.is_due() {
             return;
         }
-        let Some(write) = self.rhythms.changes(controller.ears()) else { return };
+        let Some(write) = self.rhythms.changes(controller.all_observed()) else { return };
         if at_the_end {
             let kept = write.run();
             self.kept(&kept);
@@ -529,7 +529,7 @@ impl Sources {
     ) -> (usize, Outlet) {
         let jail = report.jail;
         report.feed.key = intern(key);
-        self.rhythms.recall(report.name, &report.place, &mut report.ear);
+        self.rhythms.recall(report.name, &report.place, &mut report.observed);
         let number = controller.add_source(report, crate::clock::now());
         let way = if jail == ASTERISK_JAIL { &self.asterisk } else { &self.others };
         (number, Outlet::new(number, way.outlet.clone()))

@@ -16,7 +16,7 @@ use super::reload::Reloads;
 use super::safety::Safety;
 use super::server::{Question, Scrape};
 use super::sources::Sources;
-use super::{HOST_LOOK, Outlook, Seen, Signals, Told};
+use super::{Demand, HOST_LOOK, Outlook, Seen, Signals};
 use crate::beat;
 use crate::controller::Controller;
 use crate::datapath::{Datapath as _, Events, Interface, Kernel};
@@ -72,8 +72,8 @@ impl Parts {
             had = tokio::select! {
                 biased;
                 told = signals.next() => match told {
-                    Told::End(signal) => return Ok(signal),
-                    Told::Reload => {
+                    Demand::End(signal) => return Ok(signal),
+                    Demand::Reload => {
                         self.notify.reloading();
                         reloads.begin_for_signal();
                         had

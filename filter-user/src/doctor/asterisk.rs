@@ -124,11 +124,12 @@ fn manager(config: &Config, etc: &Path) -> Vec<Finding> {
     let ami = &config.sources.asterisk.ami;
     let conf = Conf::read(etc, "manager");
     let mut findings = unreadable(AMI, &conf);
-    let mut find = |problem: String, mend: String| findings.push(Finding::new(AMI, problem, mend));
+    let mut find =
+        |problem: String, remedy: String| findings.push(Finding::new(AMI, problem, remedy));
     if conf.values("general", "enabled").last().is_none_or(|value| !is_yes(value)) {
-        let mend = "write `enabled = yes` under [general], then type `asterisk -rx 'manager \
+        let remedy = "write `enabled = yes` under [general], then type `asterisk -rx 'manager \
                     reload'`";
-        find("manager.conf does not enable AMI".to_owned(), mend.to_owned());
+        find("manager.conf does not enable AMI".to_owned(), remedy.to_owned());
     }
     let port = conf.values("general", "port").last().map_or("5038", |port| *port).to_owned();
     if port != ami.port.to_string() {
@@ -181,16 +182,17 @@ fn is_yes(value: &str) -> bool {
 fn secret(file: &Path) -> Option<Finding> {
     let shown = file.display();
     let Ok(metadata) = fs::metadata(file) else {
-        let mend = "`ringfence doctor --fix` creates it; then type `asterisk -rx 'manager reload'`";
+        let remedy =
+            "`ringfence doctor --fix` creates it; then type `asterisk -rx 'manager reload'`";
         let fix = Some(Fix::Secret { file: file.to_owned() });
         return Some(Finding {
             fix,
-            ..Finding::new(AMI, format!("the file {shown} with its secret does not exist"), mend)
+            ..Finding::new(AMI, format!("the file {shown} with its secret does not exist"), remedy)
         });
     };
     if metadata.permissions().mode() & 0o007 != 0 {
-        let mend = format!("chmod 0640 {shown}; chown root:asterisk {shown}");
-        return Some(Finding::new(AMI, format!("everybody may read its secret, {shown}"), mend));
+        let remedy = format!("chmod 0640 {shown}; chown root:asterisk {shown}");
+        return Some(Finding::new(AMI, format!("everybody may read its secret, {shown}"), remedy));
     }
     let directory = file.parent()?;
     let mode = fs::metadata(directory).ok()?.permissions().mode();
@@ -256,7 +258,7 @@ fn rotation(config: &Config, host: &Host) -> Option<Finding> {
     let problem =
         format!("no file in {} rotates {shown}, which grows for ever", directory.display());
     let fix = Fix::Logrotate { file: directory.join("ringfence"), log: log.clone() };
-    let mend = "`ringfence doctor --fix` installs the one that Ringfence ships";
+    let remedy = "`ringfence doctor --fix` installs the one that Ringfence ships";
     let fix = fix.is_to_do().then_some(fix);
-    Some(Finding { fix, ..Finding::new(SECURITY, problem, mend) })
+    Some(Finding { fix, ..Finding::new(SECURITY, problem, remedy) })
 }

@@ -95,18 +95,18 @@ fn journal(config: &Config, host: &Host) -> Vec<Finding> {
     let mut findings = Vec::new();
     if value("Storage") == Some("none") {
         let problem = "journald stores nothing (`Storage=none`), so there is no journal to read";
-        let mend = "write `Storage=auto` in /etc/systemd/journald.conf, then type `systemctl \
+        let remedy = "write `Storage=auto` in /etc/systemd/journald.conf, then type `systemctl \
                     restart systemd-journald`";
-        findings.push(Finding::new(source.name, problem, mend));
+        findings.push(Finding::new(source.name, problem, remedy));
     }
     let burst = value("RateLimitBurst").and_then(|burst| burst.parse::<u64>().ok());
     if let Some(burst) = burst.filter(|burst| (1..FEW_MESSAGES).contains(burst)) {
         let problem = format!(
             "journald drops sshd's messages beyond {burst} in an interval (`RateLimitBurst`)"
         );
-        let mend = "write `RateLimitBurst=10000` in /etc/systemd/journald.conf, then type \
+        let remedy = "write `RateLimitBurst=10000` in /etc/systemd/journald.conf, then type \
                     `systemctl restart systemd-journald`";
-        findings.push(Finding::new(source.name, problem, mend));
+        findings.push(Finding::new(source.name, problem, remedy));
     }
     findings
 }

@@ -81,7 +81,8 @@ mod tests {
             fs::write(path, text).unwrap();
         }
         let config = Config::parse(Path::new("x"), config.as_bytes()).unwrap().config;
-        examine(&config, etc.path()).map(|finding| format!("{} {}", finding.problem, finding.mend))
+        examine(&config, etc.path())
+            .map(|finding| format!("{} {}", finding.problem, finding.remedy))
     }
 
     #[test]

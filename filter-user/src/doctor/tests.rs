@@ -179,9 +179,9 @@ fn what_bans_beside_and_what_does_not_start_is_named() {
     assert_eq!(found[0], "ringfence.service does not start with the host");
     assert_eq!(found[1], "fail2ban also bans, with these jails: asterisk-wazo, sshd");
     assert!(
-        findings[1].mend.contains("enabled = false\\n' asterisk-wazo sshd >"),
+        findings[1].remedy.contains("enabled = false\\n' asterisk-wazo sshd >"),
         "{}",
-        findings[1].mend
+        findings[1].remedy
     );
     assert!(found[2].contains("Storage=none") && found[3].contains("beyond 200"), "{found:?}");
     assert_eq!(found.len(), 4);
@@ -316,7 +316,7 @@ fn a_mend_is_one_that_is_not_done_yet() {
         (source.name, source.state) = (name.to_owned(), State::Failed);
         source.why = Some(why.to_owned());
         let findings = told(&config, &status);
-        findings.into_iter().map(|finding| finding.mend).collect::<Vec<_>>()
+        findings.into_iter().map(|finding| finding.remedy).collect::<Vec<_>>()
     };
     let no_secret = "the file /etc/ringfence/ami.secret with the secret of the AMI user `ringfence` does not exist";
     assert!(of("asterisk-ami", no_secret)[0].contains("doctor --fix"));

@@ -23,15 +23,15 @@ pub fn exposures(
     let interfaces = protection.interfaces;
     let is_protected = |name: &str| interfaces.iter().any(|one| one == name);
     let mut all = Vec::new();
-    let mut add = |subject: &str, problem: String, mend: String| {
-        all.push(Exposure { subject: subject.to_owned(), problem, mend });
+    let mut add = |subject: &str, problem: String, remedy: String| {
+        all.push(Exposure { subject: subject.to_owned(), problem, remedy });
     };
     for name in network.default_interfaces() {
         if !network.is_covered(name, &is_protected) {
             let problem =
                 format!("`{name}` has a default route and no program, so nothing is dropped there");
-            let mend = format!("`interfaces: [{}]`", join(interfaces, name));
-            add(name, problem, mend);
+            let remedy = format!("`interfaces: [{}]`", join(interfaces, name));
+            add(name, problem, remedy);
         }
     }
     for (name, beneath) in network.tunnels() {
@@ -61,7 +61,7 @@ pub fn exposures(
         if guests.is_empty() {
             continue;
         }
-        let mend = match &ports[..] {
+        let remedy = match &ports[..] {
             [] => "run Ringfence in the guest, on its own interface".to_owned(),
             ports => format!(
                 "`interfaces: [{}]`, the port through which packets arrive; or run Ringfence in the guest",
@@ -72,7 +72,7 @@ pub fn exposures(
             "`{name}` is a bridge with guests ({}), and the filter does not see their packets",
             some(&guests)
         );
-        add(name, problem, mend);
+        add(name, problem, remedy);
     }
     if let Some(asterisk) = asterisk.filter(|asterisk| asterisk.is_elsewhere) {
         let problem = format!(
@@ -80,9 +80,9 @@ pub fn exposures(
             known peers cannot be learned from its packets",
             asterisk.process
         );
-        let mend = "use AMI (`sources: {asterisk: {ami: ...}}`), or run Ringfence in that namespace; list \
+        let remedy = "use AMI (`sources: {asterisk: {ami: ...}}`), or run Ringfence in that namespace; list \
         under `sip` the ports that are used outside it";
-        add("asterisk", problem, mend.to_owned());
+        add("asterisk", problem, remedy.to_owned());
     }
     all
 }
@@ -106,7 +106,7 @@ pub fn hint(
             unknown.join(" and ")
         ));
     }
-    hints.extend(exposures.iter().take(SOME).map(|one| format!("{}; {}", one.problem, one.mend)));
+    hints.extend(exposures.iter().take(SOME).map(|one| format!("{}; {}", one.problem, one.remedy)));
     if hints.is_empty() {
         return "compare `sip` and `interfaces` with where SIP arrives (`ss -lnup`, `ip route`); \
         for a redirected port, list the number that packets have when they arrive"
@@ -142,7 +142,7 @@ mod tests {
         let sip = Config::default().sip;
         let protection = Protection { interfaces: &interfaces, sip: &sip };
         let all = exposures(network, asterisk, protection);
-        all.iter().map(|one| format!("{}: {}; {}", one.subject, one.problem, one.mend)).collect()
+        all.iter().map(|one| format!("{}: {}; {}", one.subject, one.problem, one.remedy)).collect()
     }
 
     #[test]

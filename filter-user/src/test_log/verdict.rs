@@ -64,7 +64,7 @@ impl<'a> Court<'a> {
     }
 
     /// Takes an attempt that the line with this number reports.
-    pub(super) fn hear(&mut self, attempt: &Attempt, line: &[u8], number: u64) {
+    pub(super) fn observe(&mut self, attempt: &Attempt, line: &[u8], number: u64) {
         self.tick(attempt, line);
         let address = attempt.address;
         let is_failure = attempt.verdict == Verdict::Failure;
@@ -85,7 +85,7 @@ impl<'a> Court<'a> {
                 continue;
             }
             self.asks_for_witness |= attempt.needs_witness && is_failure;
-            let own = self.jail.hear(&attempt, "log", self.now);
+            let own = self.jail.observe(&attempt, "log", self.now);
             let others = self.jail.decided_on_others();
             for decision in own.into_iter().chain(others) {
                 self.note(decision, number);

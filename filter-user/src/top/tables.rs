@@ -279,7 +279,7 @@ pub(super) fn source(status: &Status, name: &str, clock: &Clock) -> Option<Vec<S
     let of_it = status.hearing.iter().filter(|heard| heard.source == name);
     for heard in of_it {
         lines.push(format!("problem: {}", safe(&heard.problem)));
-        lines.push(format!("remedy: {}", safe(&heard.mend)));
+        lines.push(format!("remedy: {}", safe(&heard.remedy)));
     }
     if source.unparsed.lines > 0 {
         lines

@@ -22,7 +22,7 @@ use super::history::{self, HistoryQuery, Past};
 use super::pending::{Batch, Change};
 use super::rows::{self, KeptEvidence, KeyColumns, NetworkBytes, Offences};
 use super::times::Clock;
-use super::{Found, Kept, Names, decisions, positions, schema, told, totals};
+use super::{Found, Kept, Names, decisions, jail_records, positions, schema, totals};
 use detection::ban::{Ban, Entry, Key, Origin};
 use detection::clock::Moment;
 use detection::escalation::{Bounds, Offender, Pardon, Record};
@@ -35,7 +35,7 @@ const EVIDENCE_SHOWN: usize = 16;
 const COPY_TO_PEEK: &str = "store-peek";
 
 /// How far the records of attempts may exceed their bound before they are trimmed.
-const TOLD_SURPLUS: usize = 8192;
+const JAIL_RECORDS_SURPLUS: usize = 8192;
 
 /// The open file. No other process can write it meanwhile.
 pub(super) struct Database {
@@ -49,7 +49,7 @@ pub(super) struct Database {
     /// How long the records of attempts are kept.
     findtime: Duration,
     /// How many rows of that record were written since it was last trimmed.
-    told: usize,
+    jail_records: usize,
     /// The same of the history.
     happened: usize,
 }
@@ -157,7 +157,7 @@ impl Database {
             marks,
             is_new,
             findtime,
-            told: 0,
+            jail_records: 0,
             happened: 0,
         };
         database.clock_id = database.write_clock()?;
@@ -186,7 +186,7 @@ impl Database {
         let mut contents = Contents::default();
         read_bans(&self.connection, &now, names, "", &mut contents)?;
         contents.kept.positions = positions::read(&self.connection)?;
-        contents.kept.told = told::read(&self.connection, &now, self.findtime)?;
+        contents.kept.jail_records = jail_records::read(&self.connection, &now, self.findtime)?;
         contents.kept.decisions = decisions::read(&self.connection)?;
         contents.kept.totals = totals::read(&self.connection, &now)?;
         read_offences(&self.connection, &mut contents.offences)?;
@@ -204,10 +204,10 @@ impl Database {
         let boots: i64 =
             self.connection.query_row("SELECT count(*) FROM clocks", [], |row| row.get(0))?;
         if boots > 1 {
-            told::tidy(&self.connection, self.clock_id)?;
+            jail_records::tidy(&self.connection, self.clock_id)?;
             self.connection.execute(clocks, [self.clock_id])?;
         }
-        told::shorten(&self.connection, self.clock_id)?;
+        jail_records::shorten(&self.connection, self.clock_id)?;
         history::tidy(&self.connection, now)?;
         let remember = i64::try_from(bounds.remember.as_nanos()).unwrap_or(i64::MAX);
         let old = "DELETE FROM offences WHERE until < ?1";
@@ -245,21 +245,23 @@ impl Database {
         totals::write(&transaction, &batch.totals, clock).map_err(sure)?;
         history::write(&transaction, &batch.history, clock).map_err(sure)?;
         let happened = self.happened.saturating_add(batch.history.len());
-        if happened > TOLD_SURPLUS {
+        if happened > JAIL_RECORDS_SURPLUS {
             history::shorten(&transaction).map_err(sure)?;
         }
-        let told = batch.told.iter().map(|(number, told)| (*number, told));
-        told::write(&transaction, told, (now, self.clock_id), self.findtime).map_err(sure)?;
-        let told = self.told.saturating_add(batch.told.len());
-        if told > TOLD_SURPLUS {
-            told::shorten(&transaction, self.clock_id).map_err(sure)?;
+        let jail_records =
+            batch.jail_records.iter().map(|(number, jail_records)| (*number, jail_records));
+        jail_records::write(&transaction, jail_records, (now, self.clock_id), self.findtime)
+            .map_err(sure)?;
+        let jail_records = self.jail_records.saturating_add(batch.jail_records.len());
+        if jail_records > JAIL_RECORDS_SURPLUS {
+            jail_records::shorten(&transaction, self.clock_id).map_err(sure)?;
         }
         let clock = clock.clone();
         transaction.commit().map_err(|error| (error.into(), true))?;
         self.clock = clock;
         self.mark();
-        self.happened = if happened > TOLD_SURPLUS { 0 } else { happened };
-        self.told = if told > TOLD_SURPLUS { 0 } else { told };
+        self.happened = if happened > JAIL_RECORDS_SURPLUS { 0 } else { happened };
+        self.jail_records = if jail_records > JAIL_RECORDS_SURPLUS { 0 } else { jail_records };
         Ok(())
     }
 
@@ -292,8 +294,8 @@ impl Database {
         };
         if is_whole(&self.path, file) && is_whole(&with(&self.path, "-wal"), log) {
             contents.kept.positions = positions::read(&self.connection).unwrap_or_default();
-            contents.kept.told =
-                told::read(&self.connection, now, self.findtime).unwrap_or_default();
+            contents.kept.jail_records =
+                jail_records::read(&self.connection, now, self.findtime).unwrap_or_default();
             contents.kept.decisions = decisions::read(&self.connection).unwrap_or_default();
             contents.kept.totals = totals::read(&self.connection, now).unwrap_or_default();
         }
@@ -329,12 +331,18 @@ impl Database {
         let decided = contents.kept.decisions.iter().map(|(key, value)| (key, Some(value)));
         decisions::write(&transaction, decided)?;
         totals::write(&transaction, &contents.kept.totals, &self.clock)?;
-        let told = &contents.kept.told;
-        let told = told.iter().enumerate().map(|(place, told)| {
-            let number = Moment::from(told.at).0.saturating_add(i64::try_from(place).unwrap_or(0));
-            (number, told)
+        let jail_records = &contents.kept.jail_records;
+        let jail_records = jail_records.iter().enumerate().map(|(place, jail_records)| {
+            let number =
+                Moment::from(jail_records.at).0.saturating_add(i64::try_from(place).unwrap_or(0));
+            (number, jail_records)
         });
-        told::write(&transaction, told, (&self.clock, self.clock_id), self.findtime)?;
+        jail_records::write(
+            &transaction,
+            jail_records,
+            (&self.clock, self.clock_id),
+            self.findtime,
+        )?;
         transaction.commit()?;
         self.mark();
         Ok(())
@@ -443,15 +451,15 @@ fn read_all(
         contents.kept.ended.append(&mut behind.kept.ended);
     }
     let positions = positions::read(connection);
-    let told = told::read(connection, now, findtime);
+    let jail_records = jail_records::read(connection, now, findtime);
     let decisions = decisions::read(connection);
     let totals = totals::read(connection, now);
     let offences = read_offences(connection, &mut contents.offences);
-    let complete = bans.is_ok() && positions.is_ok() && told.is_ok() && offences.is_ok();
+    let complete = bans.is_ok() && positions.is_ok() && jail_records.is_ok() && offences.is_ok();
     contents.kept.offences =
         contents.offences.iter().filter_map(|row| row.record(names, now)).collect();
     contents.kept.positions = positions.unwrap_or_default();
-    contents.kept.told = told.unwrap_or_default();
+    contents.kept.jail_records = jail_records.unwrap_or_default();
     // A file of an earlier version has none.
     contents.kept.decisions = decisions.unwrap_or_default();
     contents.kept.totals = totals.unwrap_or_default();

@@ -20,12 +20,12 @@ mod decisions;
 pub mod fail2ban;
 mod failure;
 mod history;
+mod jail_records;
 mod pending;
 mod positions;
 mod rows;
 mod schema;
 mod times;
-mod told;
 mod totals;
 mod writer;
 
@@ -44,10 +44,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use self::decisions::{DECISION_MAX, DECISIONS_MAX, DecisionKey};
 use self::failure::Failure;
 pub use self::history::{Event, HISTORY_FOR, HISTORY_MAX, HistoryQuery, Past};
+pub use self::jail_records::{Content, JAIL_RECORDS_MAX, JailRecord};
 use self::pending::Shared;
 pub use self::rows::{KeptEvidence, Offences};
 pub use self::times::Clock;
-pub use self::told::{TOLD_MAX, Told, What};
 pub use self::totals::{TOTALS_MAX, Total};
 use detection::ban::{Entry, Key, Origin, Roster};
 use detection::escalation::{Bounds, Offender, Pardon, Record};
@@ -96,7 +96,7 @@ pub struct Kept {
     /// The positions of the sources, by name.
     pub positions: BTreeMap<String, Vec<u8>>,
     /// The attempts that jails were given in this boot, oldest first.
-    pub told: Vec<Told>,
+    pub jail_records: Vec<JailRecord>,
     /// The manual decisions, by kind and name.
     pub decisions: BTreeMap<DecisionKey, String>,
     /// What each jail has counted, by its name.
@@ -257,8 +257,8 @@ impl Store {
     }
 
     /// The unwritten records of attempts, which are then not written; for tests.
-    pub fn take_told(&self) -> Vec<Told> {
-        self.shared.take().told.into_iter().map(|(_, told)| told).collect()
+    pub fn take_jail_records(&self) -> Vec<JailRecord> {
+        self.shared.take().jail_records.into_iter().map(|(_, jail_records)| jail_records).collect()
     }
 
     /// The number of waiting log lines, which are then not logged: for tests.
@@ -330,10 +330,10 @@ impl Store {
         self.shared.note(|pending| pending.set_position(name, position));
     }
 
-    /// Stores a record of an attempt that a jail was given, within a second. About the last [`TOLD_MAX`]
+    /// Stores a record of an attempt that a jail was given, within a second. About the last [`JAIL_RECORDS_MAX`]
     /// are kept, until they are older than [`Settings::findtime`].
-    pub fn tell(&self, told: Told) {
-        self.shared.note(|pending| pending.tell(told));
+    pub fn record(&self, jail_records: JailRecord) {
+        self.shared.note(|pending| pending.record(jail_records));
     }
 
     /// Stores what a jail has counted in all, within a second. At most [`TOTALS_MAX`] jails are kept. A

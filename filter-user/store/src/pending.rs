@@ -18,7 +18,8 @@ use tokio::sync::{oneshot, watch};
 use super::decisions::{DECISION_MAX, DECISIONS_MAX, DecisionKey};
 use super::history::{Event, HistoryQuery, MANUAL_MAX, Past, WAITING_MAX};
 use super::{
-    Found, MANUAL, POSITION_KEY_MAX, POSITIONS_MAX, Progress, TOLD_MAX, TOTALS_MAX, Told, Total,
+    Found, JAIL_RECORDS_MAX, JailRecord, MANUAL, POSITION_KEY_MAX, POSITIONS_MAX, Progress,
+    TOTALS_MAX, Total,
 };
 use detection::ban::{ADOPTED, Entry, Key, Origin};
 use detection::clock::Moment;
@@ -73,7 +74,7 @@ pub(super) struct Batch {
     pub(super) offences: HashMap<Offender, Record>,
     pub(super) positions: BTreeMap<String, Vec<u8>>,
     /// By number, in order.
-    pub(super) told: VecDeque<(i64, Told)>,
+    pub(super) jail_records: VecDeque<(i64, JailRecord)>,
     pub(super) sayings: Vec<Saying>,
     /// Manual decisions; without a value they are revoked.
     pub(super) decisions: BTreeMap<DecisionKey, Option<String>>,
@@ -102,7 +103,7 @@ pub(super) struct Pending {
     /// Whether the contents of the file are known.
     is_read: bool,
     /// The number of the last record of an attempt.
-    last_told: i64,
+    last_jail_record: i64,
     /// How many callers are deciding something that must be written together.
     holds: u32,
     ending: bool,
@@ -198,16 +199,17 @@ impl Pending {
         }
     }
 
-    pub(super) fn tell(&mut self, told: Told) {
+    pub(super) fn record(&mut self, jail_records: JailRecord) {
         // Greater than any other of this boot, without reading the file.
-        self.last_told = Moment::from(told.at).0.max(self.last_told.saturating_add(1));
-        self.batch.told.push_back((self.last_told, told));
+        self.last_jail_record =
+            Moment::from(jail_records.at).0.max(self.last_jail_record.saturating_add(1));
+        self.batch.jail_records.push_back((self.last_jail_record, jail_records));
         self.forget_first_told();
     }
 
     fn forget_first_told(&mut self) {
-        let surplus = self.batch.told.len().saturating_sub(TOLD_MAX);
-        self.batch.told.drain(..surplus);
+        let surplus = self.batch.jail_records.len().saturating_sub(JAIL_RECORDS_MAX);
+        self.batch.jail_records.drain(..surplus);
     }
 
     /// From now on the contents of the file are known.
@@ -265,8 +267,8 @@ impl Pending {
         let newer = std::mem::replace(&mut self.batch.history, batch.history);
         self.batch.history.extend(newer);
         self.batch.history.truncate(WAITING_MAX + MANUAL_MAX);
-        let newer = std::mem::replace(&mut self.batch.told, batch.told);
-        self.batch.told.extend(newer);
+        let newer = std::mem::replace(&mut self.batch.jail_records, batch.jail_records);
+        self.batch.jail_records.extend(newer);
         self.forget_first_told();
     }
 }
@@ -387,7 +389,7 @@ impl Shared {
         // Changes that cancelled each other out are reported as well.
         let something = !pending.batch.bans.is_empty()
             || !pending.batch.positions.is_empty()
-            || !pending.batch.told.is_empty()
+            || !pending.batch.jail_records.is_empty()
             || !pending.batch.totals.is_empty()
             || pending.batch.number > pending.taken;
         something.then_some(Work::Write)

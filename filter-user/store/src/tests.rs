@@ -408,7 +408,7 @@ fn positions_in_files_are_imported_once() {
     end(started);
 }
 
-fn told(second: u64) -> Told {
+fn jail_records(second: u64) -> JailRecord {
     let attempt = Attempt {
         account: Some("1001\u{fffd}\"".to_owned()),
         port: Some(5060),
@@ -417,11 +417,11 @@ fn told(second: u64) -> Told {
         ..Attempt::new(Verdict::Failure, Class::WrongCredential, [192, 0, 2, 66].into())
     };
     let what = match second % 3 {
-        0 => What::Attempt { source: "asterisk-ami".into(), attempt },
-        1 => What::Proven([192, 0, 2, 66].into(), Class::Acl),
-        _ => What::Forgotten("2001:db8::/32".parse().unwrap()),
+        0 => Content::Attempt { source: "asterisk-ami".into(), attempt },
+        1 => Content::Proven([192, 0, 2, 66].into(), Class::Acl),
+        _ => Content::Forgotten("2001:db8::/32".parse().unwrap()),
     };
-    Told { at: KernelTime(second * SECOND), jail: "asterisk-wazo".into(), what }
+    JailRecord { at: KernelTime(second * SECOND), jail: "asterisk-wazo".into(), what }
 }
 
 #[test]
@@ -429,16 +429,16 @@ fn the_record_of_the_jails_is_kept_for_this_boot() {
     let directory = TempDir::new().unwrap();
     let started = open(&directory, first_boot);
     for second in 30..100 {
-        started.store.tell(told(second));
+        started.store.record(jail_records(second));
     }
     end(started);
     // At 100 s, a record that is a minute old no longer counts.
     let started = open(&directory, first_boot);
-    let expected: Vec<Told> = (41..100).map(told).collect();
-    assert_eq!(started.kept.as_ref().unwrap().told, expected);
+    let expected: Vec<JailRecord> = (41..100).map(jail_records).collect();
+    assert_eq!(started.kept.as_ref().unwrap().jail_records, expected);
     end(started);
     let started = open(&directory, second_boot);
-    assert!(started.kept.as_ref().unwrap().told.is_empty());
+    assert!(started.kept.as_ref().unwrap().jail_records.is_empty());
     end(started);
 }
 
@@ -446,20 +446,20 @@ fn the_record_of_the_jails_is_kept_for_this_boot() {
 fn only_the_latest_records_of_the_jails_are_kept() {
     let directory = TempDir::new().unwrap();
     let started = open(&directory, first_boot);
-    for part in [TOLD_MAX / 2, TOLD_MAX, TOLD_MAX / 2] {
+    for part in [JAIL_RECORDS_MAX / 2, JAIL_RECORDS_MAX, JAIL_RECORDS_MAX / 2] {
         for _ in 0..part {
-            started.store.tell(told(90));
+            started.store.record(jail_records(90));
         }
         // A position on its own must wait; a ban is written at once.
         started.store.put(&entry("192.0.2.1/32", Origin::Manual, None), true, None);
         wait(&started.store).unwrap();
     }
-    started.store.tell(told(91));
+    started.store.record(jail_records(91));
     end(started);
     let started = open(&directory, first_boot);
-    let kept = &started.kept.as_ref().unwrap().told;
-    assert_eq!(kept.last(), Some(&told(91)));
-    assert!((TOLD_MAX..=TOLD_MAX + 8193).contains(&kept.len()), "{}", kept.len());
+    let kept = &started.kept.as_ref().unwrap().jail_records;
+    assert_eq!(kept.last(), Some(&jail_records(91)));
+    assert!((JAIL_RECORDS_MAX..=JAIL_RECORDS_MAX + 8193).contains(&kept.len()), "{}", kept.len());
     end(started);
 }
 
@@ -470,14 +470,19 @@ fn a_record_that_may_have_been_written_is_not_replayed_twice() {
     let mut database = Database::open(&path, first_boot(), FINDTIME).unwrap();
     let (store, names) = (Store::nowhere(), Names::default());
     // Within one tick of the clock, as most of them are.
-    (0..9).for_each(|n| store.tell(Told { at: KernelTime(90 * SECOND), ..told(n) }));
+    (0..9)
+        .for_each(|n| store.record(JailRecord { at: KernelTime(90 * SECOND), ..jail_records(n) }));
     for _ in 0..2 {
         let batch = store.shared.take();
         database.write(&batch, &names, &first_boot()).unwrap();
         store.shared.failed(batch, true, "cut off");
     }
-    let kept = database.load(&names).unwrap().kept.told;
-    assert!(kept.into_iter().map(|told| told.what).eq((0..9).map(|n| told(n).what)));
+    let kept = database.load(&names).unwrap().kept.jail_records;
+    assert!(
+        kept.into_iter()
+            .map(|jail_records| jail_records.what)
+            .eq((0..9).map(|n| jail_records(n).what))
+    );
 }
 
 #[test]
@@ -526,9 +531,9 @@ fn unwritten_changes_are_put_back_unless_there_are_newer_ones() {
     for ban in &bans {
         store.put(ban, true, Some("said".to_owned()));
     }
-    (0..3).for_each(|second| store.tell(told(second)));
+    (0..3).for_each(|second| store.record(jail_records(second)));
     let batch = store.shared.take();
-    store.tell(told(3));
+    store.record(jail_records(3));
     // Meanwhile one ban is lifted and another is decided again.
     store.remove(bans[0].key());
     let newer = Entry::new(bans[1].ban, "newer");
@@ -543,7 +548,13 @@ fn unwritten_changes_are_put_back_unless_there_are_newer_ones() {
     };
     assert_eq!(put(&bans[1]), ("newer", true));
     assert_eq!(put(&bans[2]), ("because", true));
-    assert!(batch.told.into_iter().map(|(_, told)| told).eq((0..4).map(told)));
+    assert!(
+        batch
+            .jail_records
+            .into_iter()
+            .map(|(_, jail_records)| jail_records)
+            .eq((0..4).map(jail_records))
+    );
 }
 
 #[test]
@@ -776,7 +787,7 @@ fn a_file_that_is_taken_away_loses_no_positions() {
         let directory = TempDir::new().unwrap();
         let mut started = open(&directory, first_boot);
         started.store.set_position("sshd", b"there".to_vec());
-        started.store.tell(told(95));
+        started.store.record(jail_records(95));
         started.store.put(&entry("192.0.2.1/32", Origin::Manual, None), true, None);
         wait(&started.store).unwrap();
         fs::remove_file(taken(&directory.path().join(FILE))).unwrap();
@@ -786,7 +797,7 @@ fn a_file_that_is_taken_away_loses_no_positions() {
         let again = open(&directory, first_boot);
         let kept = again.kept.as_ref().unwrap();
         assert_eq!(kept.positions, BTreeMap::from([("sshd".to_owned(), b"there".to_vec())]));
-        assert_eq!(kept.told, [told(95)]);
+        assert_eq!(kept.jail_records, [jail_records(95)]);
         end(again);
     }
 }
@@ -796,12 +807,12 @@ fn log_of(file: &Path) -> PathBuf {
 }
 
 fn until_told(news: &mut mpsc::Receiver<News>) -> News {
-    let mut told = None;
+    let mut jail_records = None;
     until("news", || {
-        told = news.try_recv().ok();
-        told.is_some()
+        jail_records = news.try_recv().ok();
+        jail_records.is_some()
     });
-    told.unwrap()
+    jail_records.unwrap()
 }
 
 #[test]

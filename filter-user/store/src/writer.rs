@@ -238,7 +238,7 @@ impl Writer {
                 let (contents, complete) =
                     database::salvage(&self.path, &clock, &names, findtime, &self.settings.memory);
                 if complete && !self.is_read {
-                    self.tell(contents.kept);
+                    self.record(contents.kept);
                 }
                 return Err(failure);
             }
@@ -254,7 +254,7 @@ impl Writer {
                     self.path.display()
                 );
             }
-            self.tell(contents.kept);
+            self.record(contents.kept);
         }
         self.distrusted = None;
         self.take_up(database, lost)
@@ -290,12 +290,13 @@ impl Writer {
             }
             contents.kept.decisions.clear();
         } else {
-            let (positions, told) = (contents.kept.positions.clone(), contents.kept.told.clone());
+            let (positions, jail_records) =
+                (contents.kept.positions.clone(), contents.kept.jail_records.clone());
             let decisions = contents.kept.decisions.clone();
             let totals = contents.kept.totals.clone();
             let kept = std::mem::take(&mut contents.kept);
-            contents.kept = Kept { positions, told, decisions, totals, ..Kept::default() };
-            self.tell(kept);
+            contents.kept = Kept { positions, jail_records, decisions, totals, ..Kept::default() };
+            self.record(kept);
         }
         self.salvaged = Some(contents);
         let database = Database::open(&self.path, clock, findtime)?;
@@ -321,7 +322,7 @@ impl Writer {
     }
 
     /// Delivers the stored data, at the start or later.
-    fn tell(&mut self, mut kept: Kept) {
+    fn record(&mut self, mut kept: Kept) {
         self.is_read = true;
         self.shared.change(|pending| {
             // Later decisions take precedence.

@@ -151,7 +151,7 @@ pub fn watch(case: Case) -> anyhow::Result<Outcome> {
             for (source, attempt) in part.clone().zip(&attempts) {
                 let now = step * (failure * sources + source);
                 let now = KernelTime(0).after(now);
-                ensure!(jail.hear(attempt, "log", now).is_none(), "a source was banned");
+                ensure!(jail.observe(attempt, "log", now).is_none(), "a source was banned");
             }
             worked += at_work()?.saturating_sub(started);
             drop(attempts);

@@ -64,7 +64,7 @@ impl ProvenOffenders {
     }
 
     /// Records a proven ban of an address. `at` need not be in order.
-    pub fn hear(&mut self, address: IpAddr, at: Moment) {
+    pub fn observe(&mut self, address: IpAddr, at: Moment) {
         if !self.settings.enabled {
             return;
         }
@@ -171,7 +171,7 @@ mod tests {
     /// The networks to be banned after a ban of this address.
     fn told(networks: &mut ProvenOffenders, address: &str, second: u64) -> Vec<String> {
         let address = address.parse().unwrap();
-        networks.hear(address, at(second).into());
+        networks.observe(address, at(second).into());
         let candidates = networks.candidates(address, at(second));
         candidates.into_iter().map(|candidate| candidate.network.to_string()).collect()
     }
@@ -241,7 +241,7 @@ mod tests {
                     continue;
                 }
                 bans.insert(address, now);
-                networks.hear(address, at(now).into());
+                networks.observe(address, at(now).into());
                 let found: HashSet<(u8, usize)> = networks
                     .candidates(address, at(now))
                     .iter()
@@ -266,7 +266,7 @@ mod tests {
         ) {
             let mut networks = networks(1000, 0, capacity);
             for (now, address) in addresses.into_iter().enumerate() {
-                networks.hear(address.into(), at(now as u64 / 10).into());
+                networks.observe(address.into(), at(now as u64 / 10).into());
                 prop_assert!(networks.len() <= capacity);
                 prop_assert_eq!(networks.order.len(), networks.len());
             }

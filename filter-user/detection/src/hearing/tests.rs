@@ -15,10 +15,10 @@ fn place(name: &'static str) -> Place<'static> {
     Place { name, kind, path: "/var/log/x", jail: "asterisk-wazo" }
 }
 
-fn ear(rules: &'static [&'static str]) -> Ear {
-    let mut ear = Ear::new(rules);
-    ear.reads(true, at(0));
-    ear
+fn observed(rules: &'static [&'static str]) -> Observed {
+    let mut observed = Observed::new(rules);
+    observed.reads(true, at(0));
+    observed
 }
 
 fn failure(rule: &'static str) -> Attempt {
@@ -34,68 +34,68 @@ fn suspects(count: usize, now: Timestamp) -> Unparsed {
     unparsed
 }
 
-fn kinds(ear: &Ear, now: Timestamp) -> Vec<Kind> {
-    judge(place(NOTICE), ear, now).into_iter().map(|finding| finding.kind).collect()
+fn kinds(observed: &Observed, now: Timestamp) -> Vec<Kind> {
+    judge(place(NOTICE), observed, now).into_iter().map(|finding| finding.kind).collect()
 }
 
 #[test]
 fn lines_that_look_like_failures_are_reported_with_a_sample() {
-    let mut ear = ear(asterisk::RULES);
-    ear.hear(2, &[], suspects(2, at(1)), at(1));
-    assert_eq!(kinds(&ear, at(1)), []);
-    ear.hear(2, &[], suspects(2, at(2)), at(2));
-    let [finding] = &judge(place(NOTICE), &ear, at(2))[..] else { panic!() };
+    let mut observed = observed(asterisk::RULES);
+    observed.observe(2, &[], suspects(2, at(1)), at(1));
+    assert_eq!(kinds(&observed, at(1)), []);
+    observed.observe(2, &[], suspects(2, at(2)), at(2));
+    let [finding] = &judge(place(NOTICE), &observed, at(2))[..] else { panic!() };
     assert_eq!(
         finding.problem,
         "4 lines look like failures and match no rule; the last such: res_new.c: 192.0.2.66 was refused"
     );
-    assert!(finding.mend.starts_with("`ringfence test-log asterisk-wazo /var/log/x`"));
+    assert!(finding.remedy.starts_with("`ringfence test-log asterisk-wazo /var/log/x`"));
     // It is reported again when there are ten times as many, and not before.
-    ear.hear(5, &[], suspects(5, at(3)), at(3));
-    assert_eq!(judge(place(NOTICE), &ear, at(3))[0].key, finding.key);
-    ear.hear(1, &[], suspects(1, at(4)), at(4));
-    assert_ne!(judge(place(NOTICE), &ear, at(4))[0].key, finding.key);
-    assert_eq!(kinds(&ear, at(4 + 7 * DAY)), [Kind::Unparsed]);
-    assert_eq!(kinds(&ear, at(5 + 7 * DAY)), []);
+    observed.observe(5, &[], suspects(5, at(3)), at(3));
+    assert_eq!(judge(place(NOTICE), &observed, at(3))[0].key, finding.key);
+    observed.observe(1, &[], suspects(1, at(4)), at(4));
+    assert_ne!(judge(place(NOTICE), &observed, at(4))[0].key, finding.key);
+    assert_eq!(kinds(&observed, at(4 + 7 * DAY)), [Kind::Unparsed]);
+    assert_eq!(kinds(&observed, at(5 + 7 * DAY)), []);
 }
 
 #[test]
 fn a_rule_whose_lines_were_reworded_is_named() {
-    let mut ear = ear(asterisk::RULES);
+    let mut observed = observed(asterisk::RULES);
     let attempts = vec![failure("failed-to-authenticate"); 10];
-    ear.hear(10, &attempts, Unparsed::default(), at(1));
-    ear.hear(1, &[failure("sip-acl")], Unparsed::default(), at(1));
-    ear.hear(3, &[], suspects(3, at(2)), at(2));
-    let problem = &judge(place(NOTICE), &ear, at(2))[0].problem;
+    observed.observe(10, &attempts, Unparsed::default(), at(1));
+    observed.observe(1, &[failure("sip-acl")], Unparsed::default(), at(1));
+    observed.observe(3, &[], suspects(3, at(2)), at(2));
+    let problem = &judge(place(NOTICE), &observed, at(2))[0].problem;
     let named = "match no rule (and since then nothing has matched `failed-to-authenticate`); the";
     assert!(problem.contains(named), "{problem}");
-    ear.hear(1, &attempts[..1], Unparsed::default(), at(3));
-    assert!(!judge(place(NOTICE), &ear, at(3))[0].problem.contains("since then"));
+    observed.observe(1, &attempts[..1], Unparsed::default(), at(3));
+    assert!(!judge(place(NOTICE), &observed, at(3))[0].problem.contains("since then"));
 }
 
 /// A line each hour for ten days, every tenth of them a hit.
-fn ten_days() -> Ear {
-    let mut ear = ear(asterisk::RULES);
+fn ten_days() -> Observed {
+    let mut observed = observed(asterisk::RULES);
     for hour in 0..240 {
         let hits = vec![failure("no-matching-endpoint"); usize::from(hour % 2 == 0)];
-        ear.hear(1, &hits, Unparsed::default(), at(hour * 3600));
+        observed.observe(1, &hits, Unparsed::default(), at(hour * 3600));
     }
-    ear
+    observed
 }
 
 #[test]
 fn a_silent_source_is_reported_without_its_rules() {
-    let ear = ten_days();
-    assert_eq!(kinds(&ear, at(10 * DAY + 10 * 3600)), []);
-    assert_eq!(kinds(&ear, at(10 * DAY + 12 * 3600)), [Kind::Silent]);
-    assert_eq!(kinds(&ear, at(30 * DAY)), [Kind::Silent]);
-    let problem = &judge(place(NOTICE), &ear, at(11 * DAY))[0].problem;
+    let observed = ten_days();
+    assert_eq!(kinds(&observed, at(10 * DAY + 10 * 3600)), []);
+    assert_eq!(kinds(&observed, at(10 * DAY + 12 * 3600)), [Kind::Silent]);
+    assert_eq!(kinds(&observed, at(30 * DAY)), [Kind::Silent]);
+    let problem = &judge(place(NOTICE), &observed, at(11 * DAY))[0].problem;
     assert!(
         problem.contains("/var/log/x for 1d1h, and it was never silent for more than 1h"),
         "{problem}"
     );
     // If it cannot read, that has already been reported.
-    let mut failed = ear;
+    let mut failed = observed;
     failed.reads(false, at(30 * DAY));
     assert_eq!(kinds(&failed, at(30 * DAY)), []);
     // A rotation does not interrupt a silence; a day without the source does.
@@ -108,43 +108,49 @@ fn a_silent_source_is_reported_without_its_rules() {
 
 #[test]
 fn a_rule_that_stops_matching_while_lines_come_is_reported() {
-    let mut ear = ten_days();
-    let hear_until = |ear: &mut Ear, from: i64, to: i64| {
+    let mut observed = ten_days();
+    let hear_until = |observed: &mut Observed, from: i64, to: i64| {
         for hour in from..to {
-            ear.hear(1, &[], Unparsed::default(), at(hour * 3600));
+            observed.observe(1, &[], Unparsed::default(), at(hour * 3600));
         }
     };
-    hear_until(&mut ear, 240, 400);
-    assert_eq!(kinds(&ear, at(400 * 3600)), []);
-    hear_until(&mut ear, 400, 410);
-    let [finding] = &judge(place(NOTICE), &ear, at(410 * 3600))[..] else { panic!() };
+    hear_until(&mut observed, 240, 400);
+    assert_eq!(kinds(&observed, at(400 * 3600)), []);
+    hear_until(&mut observed, 400, 410);
+    let [finding] = &judge(place(NOTICE), &observed, at(410 * 3600))[..] else { panic!() };
     assert_eq!((finding.kind, finding.key.as_str()), (Kind::Rule, "no-matching-endpoint"));
     assert!(
         finding.problem.contains("for 7d4h and 171 lines; before that it had matched 120"),
         "{finding:?}"
     );
     // A rule that has never matched is not reported: most hosts have no IAX2.
-    assert_eq!(ear.rules.iter().filter(|rule| rule.hits.count > 0).count(), 1);
+    assert_eq!(observed.rules.iter().filter(|rule| rule.hits.count > 0).count(), 1);
 }
 
 /// The findings of `judge` about the NOTICE log and AMI.
-fn compared(notice: &Ear, ami: &Ear, now: Timestamp) -> [Vec<Kind>; 2] {
-    let kinds = |name, ear| judge(place(name), ear, now).iter().map(|f| f.kind).collect();
+fn compared(notice: &Observed, ami: &Observed, now: Timestamp) -> [Vec<Kind>; 2] {
+    let kinds = |name, observed| judge(place(name), observed, now).iter().map(|f| f.kind).collect();
     [kinds(NOTICE, notice), kinds(AMI, ami)]
 }
 
-fn tell(reporter: &str, lines: u64, attempts: &[Attempt], ears: (&mut Ear, &mut Ear), second: i64) {
-    let ears = [(NOTICE, ears.0), (AMI, ears.1)];
-    compare(reporter, (lines, attempts), ears.into_iter(), at(second));
+fn tell(
+    reporter: &str,
+    lines: u64,
+    attempts: &[Attempt],
+    all_observed: (&mut Observed, &mut Observed),
+    second: i64,
+) {
+    let all_observed = [(NOTICE, all_observed.0), (AMI, all_observed.1)];
+    compare(reporter, (lines, attempts), all_observed.into_iter(), at(second));
 }
 
 #[test]
 fn failures_that_only_one_source_reports_are_found() {
-    let (mut notice, mut ami) = (ear(asterisk::RULES), ear(ami::RULES));
+    let (mut notice, mut ami) = (observed(asterisk::RULES), observed(ami::RULES));
     let events = vec![failure("ChallengeResponseFailed"); 10];
     tell(AMI, 10, &events, (&mut notice, &mut ami), 100);
     assert_eq!(compared(&notice, &ami, at(109)), [vec![], vec![]]);
-    assert_eq!(compared(&notice, &ami, at(110)), [vec![Kind::Unechoed], vec![]]);
+    assert_eq!(compared(&notice, &ami, at(110)), [vec![Kind::MissedFailures], vec![]]);
     // A line that an attacker has garbled is still a line.
     tell(NOTICE, 1, &[], (&mut notice, &mut ami), 111);
     assert_eq!(compared(&notice, &ami, at(120)), [vec![], vec![]]);
@@ -152,14 +158,14 @@ fn failures_that_only_one_source_reports_are_found() {
     let lines = vec![failure("failed-to-authenticate"); 10];
     tell(NOTICE, 10, &lines, (&mut notice, &mut ami), 200);
     tell(AMI, 5, &[], (&mut notice, &mut ami), 201);
-    assert_eq!(compared(&notice, &ami, at(210)), [vec![], vec![Kind::Unechoed]]);
+    assert_eq!(compared(&notice, &ami, at(210)), [vec![], vec![Kind::MissedFailures]]);
     tell(AMI, 1, &events[..1], (&mut notice, &mut ami), 211);
     assert_eq!(compared(&notice, &ami, at(300)), [vec![], vec![]]);
 }
 
 #[test]
 fn failures_that_only_one_source_can_report_are_not_missing() {
-    let (mut notice, mut ami) = (ear(asterisk::RULES), ear(ami::RULES));
+    let (mut notice, mut ami) = (observed(asterisk::RULES), observed(ami::RULES));
     let only_notice = vec![failure("iax-registration"); 50];
     tell(NOTICE, 50, &only_notice, (&mut notice, &mut ami), 100);
     let early = crate::failure::LoggedAt::Instant(at(-1));
@@ -176,12 +182,14 @@ fn failures_that_only_one_source_can_report_are_not_missing() {
 
 #[test]
 fn requests_that_ami_does_not_report_are_found() {
-    let mut ear = ear(ami::RULES);
-    ear.requests_passed(60, at(10));
-    ear.requests_passed(60, at(20));
-    let kinds = |ear: &Ear, second| compared(&Ear::default(), ear, at(second))[1].clone();
-    assert_eq!(kinds(&ear, 69), []);
-    assert_eq!(kinds(&ear, 70), [Kind::Unheard]);
-    ear.hear(1, &[], Unparsed::default(), at(71));
-    assert_eq!(kinds(&ear, 200), []);
+    let mut observed = observed(ami::RULES);
+    observed.requests_passed(60, at(10));
+    observed.requests_passed(60, at(20));
+    let kinds = |observed: &Observed, second| {
+        compared(&Observed::default(), observed, at(second))[1].clone()
+    };
+    assert_eq!(kinds(&observed, 69), []);
+    assert_eq!(kinds(&observed, 70), [Kind::MissedRequests]);
+    observed.observe(1, &[], Unparsed::default(), at(71));
+    assert_eq!(kinds(&observed, 200), []);
 }

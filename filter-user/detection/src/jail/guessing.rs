@@ -122,7 +122,12 @@ impl Guessing {
     }
 
     /// Takes a failure, and adds the resulting suspects to `suspects`.
-    pub(super) fn hear(&mut self, guess: Guess<'_>, now: KernelTime, suspects: &mut Vec<Suspect>) {
+    pub(super) fn observe(
+        &mut self,
+        guess: Guess<'_>,
+        now: KernelTime,
+        suspects: &mut Vec<Suspect>,
+    ) {
         let slot = Slot::of(now, self.settings.findtime);
         if self.settings.maxretry > 0 || self.settings.maxaccounts > 0 {
             let other = guess.account.map_or(OTHERS, |(account, _)| account_key(account));

@@ -51,21 +51,21 @@ fn at(seconds: u64) -> KernelTime {
 #[test]
 fn the_last_failure_bans_and_no_failure_counts_twice() {
     let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 100);
-    assert_eq!(jail.hear(&failure(1), "log", at(1)), None);
-    assert_eq!(jail.hear(&failure(1), "log", at(2)), None);
-    let decision = jail.hear(&failure(1), "log", at(3)).unwrap();
+    assert_eq!(jail.observe(&failure(1), "log", at(1)), None);
+    assert_eq!(jail.observe(&failure(1), "log", at(2)), None);
+    let decision = jail.observe(&failure(1), "log", at(3)).unwrap();
     assert_eq!((decision.failures, decision.evidence.len()), (3, 3));
-    assert_eq!(jail.hear(&failure(1), "log", at(4)), None);
-    assert_eq!(jail.hear(&failure(1), "log", at(5)), None);
-    assert!(jail.hear(&failure(1), "log", at(6)).is_some());
+    assert_eq!(jail.observe(&failure(1), "log", at(4)), None);
+    assert_eq!(jail.observe(&failure(1), "log", at(5)), None);
+    assert!(jail.observe(&failure(1), "log", at(6)).is_some());
 }
 
 #[test]
 fn a_ban_of_the_same_scope_is_proven_later() {
     let mut jail = Jail::new("asterisk-wazo", settings(2, 600), 100);
     let (address, wrong) = (failure(1).address, Class::WrongCredential);
-    assert_eq!(jail.hear(&proven(), "ami", at(1)), None);
-    let unproven = jail.hear(&failure(1), "log", at(2)).unwrap();
+    assert_eq!(jail.observe(&proven(), "ami", at(1)), None);
+    let unproven = jail.observe(&failure(1), "log", at(2)).unwrap();
     assert!(!unproven.proven);
     let decision = jail.prove(address, wrong, at(2)).unwrap();
     assert_eq!((decision.proven, decision.scope, decision.failures), (true, Scope::Sip, 2));
@@ -76,54 +76,54 @@ fn a_ban_of_the_same_scope_is_proven_later() {
 #[test]
 fn banned_sources_are_evicted_before_the_others() {
     let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 10);
-    jail.hear(&failure(1), "log", at(0));
+    jail.observe(&failure(1), "log", at(0));
     for n in 10..200u8 {
         for _ in 0..3 {
-            jail.hear(&attempt(IpAddr::from([203, 0, 113, n]), Verdict::Failure), "log", at(1));
+            jail.observe(&attempt(IpAddr::from([203, 0, 113, n]), Verdict::Failure), "log", at(1));
         }
     }
-    jail.hear(&failure(1), "log", at(2));
-    assert!(jail.hear(&failure(1), "log", at(2)).is_some());
+    jail.observe(&failure(1), "log", at(2));
+    assert!(jail.observe(&failure(1), "log", at(2)).is_some());
 }
 
 #[test]
 fn old_failures_do_not_count() {
     let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 100);
-    jail.hear(&failure(1), "log", at(0));
-    jail.hear(&failure(1), "log", at(1));
-    assert_eq!(jail.hear(&failure(1), "log", at(600)), None);
-    assert!(jail.hear(&failure(1), "log", at(600)).is_some());
+    jail.observe(&failure(1), "log", at(0));
+    jail.observe(&failure(1), "log", at(1));
+    assert_eq!(jail.observe(&failure(1), "log", at(600)), None);
+    assert!(jail.observe(&failure(1), "log", at(600)).is_some());
 }
 
 #[test]
 fn a_success_clears() {
     let mut jail = Jail::new("asterisk-wazo", settings(2, 600), 100);
-    jail.hear(&failure(1), "log", at(0));
-    jail.hear(&attempt(IpAddr::from([192, 0, 2, 1]), Verdict::Success), "log", at(1));
-    assert_eq!(jail.hear(&failure(1), "log", at(2)), None);
+    jail.observe(&failure(1), "log", at(0));
+    jail.observe(&attempt(IpAddr::from([192, 0, 2, 1]), Verdict::Success), "log", at(1));
+    assert_eq!(jail.observe(&failure(1), "log", at(2)), None);
 }
 
 #[test]
 fn ignored_networks_are_not_watched_nor_does_a_disabled_jail_watch() {
     let mut jail = Jail::new("asterisk-wazo", settings(1, 600), 100);
     let ignored = attempt(IpAddr::from([198, 51, 100, 7]), Verdict::Failure);
-    assert_eq!(jail.hear(&ignored, "log", at(0)), None);
+    assert_eq!(jail.observe(&ignored, "log", at(0)), None);
     let mut jail =
         Jail::new("asterisk-wazo", JailSettings { enabled: false, ..settings(1, 600) }, 100);
-    assert_eq!(jail.hear(&failure(1), "log", at(0)), None);
+    assert_eq!(jail.observe(&failure(1), "log", at(0)), None);
     assert_eq!(jail.watched(), 0);
 }
 
 #[test]
 fn many_sources_do_not_evict_the_one_about_to_be_banned() {
     let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 10);
-    jail.hear(&failure(1), "log", at(0));
-    jail.hear(&failure(1), "log", at(1));
+    jail.observe(&failure(1), "log", at(0));
+    jail.observe(&failure(1), "log", at(1));
     for n in 0..200u8 {
-        jail.hear(&attempt(IpAddr::from([203, 0, 113, n]), Verdict::Failure), "log", at(2));
+        jail.observe(&attempt(IpAddr::from([203, 0, 113, n]), Verdict::Failure), "log", at(2));
     }
     assert_eq!((jail.watched(), jail.forgotten()), (10, 191));
-    assert!(jail.hear(&failure(1), "log", at(3)).is_some());
+    assert!(jail.observe(&failure(1), "log", at(3)).is_some());
 }
 
 fn wide(maxretry: u32, unproven_scope: Option<Scope>) -> Jail {
@@ -138,14 +138,14 @@ fn proven() -> Attempt {
 #[test]
 fn a_wide_ban_requires_proof() {
     let mut jail = wide(3, Some(Scope::Sip));
-    let mut hear = |attempt: Attempt, time| {
-        jail.hear(&attempt, "log", at(time)).map(|s| (s.scope, s.failures))
+    let mut observe = |attempt: Attempt, time| {
+        jail.observe(&attempt, "log", at(time)).map(|s| (s.scope, s.failures))
     };
-    assert_eq!((hear(proven(), 0), hear(proven(), 10)), (None, None));
-    assert_eq!(hear(failure(1), 20), Some((Scope::Sip, 3)));
+    assert_eq!((observe(proven(), 0), observe(proven(), 10)), (None, None));
+    assert_eq!(observe(failure(1), 20), Some((Scope::Sip, 3)));
     // Two of the three are proven: with another proven one, there are three.
-    assert_eq!(hear(failure(1), 30), None);
-    assert_eq!(hear(proven(), 40), Some((Scope::All, 3)));
+    assert_eq!(observe(failure(1), 30), None);
+    assert_eq!(observe(proven(), 40), Some((Scope::All, 3)));
     assert_eq!(jail.watched(), 0);
 }
 
@@ -154,9 +154,9 @@ fn proof_comes_late() {
     let mut jail = wide(2, Some(Scope::Sip));
     let wrong = Class::WrongCredential;
     let address = failure(1).address;
-    assert_eq!(jail.hear(&failure(1), "log", at(0)), None);
+    assert_eq!(jail.observe(&failure(1), "log", at(0)), None);
     assert_eq!(jail.prove(address, wrong, at(0)), None);
-    let narrow = jail.hear(&failure(1), "log", at(10)).unwrap();
+    let narrow = jail.observe(&failure(1), "log", at(10)).unwrap();
     assert_eq!((narrow.scope, narrow.failures), (Scope::Sip, 2));
     assert_eq!(jail.prove(address, Class::UnknownAccount, at(10)), None);
     assert_eq!(jail.prove(address, wrong, at(12)), None);
@@ -171,12 +171,12 @@ fn failures_count_by_their_class() {
     let weights = weighing(&[(Class::UnknownAccount, 3), (Class::Acl, 0)]);
     let settings = JailSettings { weights: Some(weights), ..settings(5, 600) };
     let mut jail = Jail::new("asterisk-wazo", settings, 100);
-    let mut hear = |class| jail.hear(&Attempt { class, ..failure(1) }, "log", at(0));
-    assert!((0..9).all(|_| hear(Class::Acl).is_none()));
-    assert_eq!(hear(Class::WrongCredential), None);
-    assert_eq!(hear(Class::UnknownAccount), None);
+    let mut observe = |class| jail.observe(&Attempt { class, ..failure(1) }, "log", at(0));
+    assert!((0..9).all(|_| observe(Class::Acl).is_none()));
+    assert_eq!(observe(Class::WrongCredential), None);
+    assert_eq!(observe(Class::UnknownAccount), None);
     assert_eq!(
-        hear(Class::WrongCredential).unwrap().reason,
+        observe(Class::WrongCredential).unwrap().reason,
         "3 failures that count 5 within 10m, the last one wrong-credential"
     );
 }
@@ -192,11 +192,11 @@ fn a_source_that_tries_many_accounts_is_banned() {
     let mut jail = Jail::new("asterisk-wazo", settings, 100);
     // An office with three old phones, and failures without an account.
     for n in 0..9 {
-        assert_eq!(jail.hear(&guess(n % 3), "log", at(0)), None);
+        assert_eq!(jail.observe(&guess(n % 3), "log", at(0)), None);
     }
-    assert_eq!(jail.hear(&Attempt { account: None, ..failure(1) }, "log", at(0)), None);
+    assert_eq!(jail.observe(&Attempt { account: None, ..failure(1) }, "log", at(0)), None);
     assert_eq!(
-        jail.hear(&guess(3), "log", at(0)).unwrap().reason,
+        jail.observe(&guess(3), "log", at(0)).unwrap().reason,
         "11 failures on 4 accounts within 10m, the last one unknown-account"
     );
 }
@@ -205,27 +205,33 @@ fn a_source_that_tries_many_accounts_is_banned() {
 fn accounts_require_proof_for_a_wide_ban() {
     let settings = JailSettings { maxaccounts: 3, scope: Scope::All, ..settings(15, 600) };
     let mut jail = Jail::new("asterisk-wazo", settings, 100);
-    let mut hear = |account, proven| {
+    let mut observe = |account, proven| {
         let attempt = Attempt { proven, ..guess(account) };
-        jail.hear(&attempt, "log", at(0)).map(|decision| decision.scope)
+        jail.observe(&attempt, "log", at(0)).map(|decision| decision.scope)
     };
-    assert_eq!((hear(0, true), hear(1, true), hear(2, false)), (None, None, Some(Scope::Sip)));
-    assert_eq!((hear(3, false), hear(1, true), hear(4, true)), (None, None, Some(Scope::All)));
+    assert_eq!(
+        (observe(0, true), observe(1, true), observe(2, false)),
+        (None, None, Some(Scope::Sip))
+    );
+    assert_eq!(
+        (observe(3, false), observe(1, true), observe(4, true)),
+        (None, None, Some(Scope::All))
+    );
 }
 
 #[test]
 fn unproven_failures_can_be_configured_not_to_count() {
     let mut jail = wide(1, None);
-    assert_eq!(jail.hear(&failure(1), "log", at(0)), None);
+    assert_eq!(jail.observe(&failure(1), "log", at(0)), None);
     assert_eq!(jail.watched(), 0);
-    assert_eq!(jail.hear(&proven(), "log", at(0)).unwrap().scope, Scope::All);
+    assert_eq!(jail.observe(&proven(), "log", at(0)).unwrap().scope, Scope::All);
 }
 
 #[test]
 fn unproven_failures_after_a_narrow_ban_take_no_memory() {
     let mut jail = wide(3, Some(Scope::Sip));
     for n in 0..3000 {
-        let decision = jail.hear(&failure(1), "log", KernelTime(n * SECOND / 5));
+        let decision = jail.observe(&failure(1), "log", KernelTime(n * SECOND / 5));
         assert!(decision.is_none_or(|decision| decision.scope == Scope::Sip));
         assert!(jail.watched.failures(failure(1).address).len() <= 12);
     }
@@ -234,8 +240,8 @@ fn unproven_failures_after_a_narrow_ban_take_no_memory() {
 #[test]
 fn a_sweep_forgets_the_stale() {
     let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 10);
-    jail.hear(&failure(1), "log", at(0));
-    jail.hear(&failure(2), "log", at(500));
+    jail.observe(&failure(1), "log", at(0));
+    jail.observe(&failure(2), "log", at(500));
     assert_eq!(jail.next_timeout(), Some(at(600)));
     jail.handle_timeout(at(600));
     assert_eq!(jail.watched(), 1);
@@ -248,7 +254,7 @@ fn a_sweep_of_many_sources_takes_several_turns() {
     let many = u32::try_from(SWEPT_AT_ONCE).unwrap() * 2;
     let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 100_000);
     for n in 0..=many {
-        jail.hear(&attempt(IpAddr::from(n.to_be_bytes()), Verdict::Failure), "log", at(0));
+        jail.observe(&attempt(IpAddr::from(n.to_be_bytes()), Verdict::Failure), "log", at(0));
     }
     for left in [SWEPT_AT_ONCE + 1, 1, 0] {
         assert_eq!(jail.next_timeout(), Some(at(600)));
@@ -264,7 +270,7 @@ fn evidence_has_source_class_account_and_time() {
     for n in 0..20 {
         let account = Some(format!("10{n:02}"));
         let attempt = Attempt { account, proven: n % 2 == 0, ..failure(1) };
-        jail.hear(&attempt, if n < 15 { "log" } else { "ami" }, at(100 + n));
+        jail.observe(&attempt, if n < 15 { "log" } else { "ami" }, at(100 + n));
     }
     let evidence = jail.evidence(failure(1).address);
     assert_eq!(evidence.len(), EVIDENCE_MAX);
@@ -286,7 +292,7 @@ fn evidence_has_source_class_account_and_time() {
 fn a_network_is_forgotten() {
     let mut jail = Jail::new("asterisk-wazo", settings(30, 600), 100);
     for last in 0..20 {
-        jail.hear(&failure(last), "log", at(0));
+        jail.observe(&failure(last), "log", at(0));
     }
     jail.forget_network("192.0.2.0/28".parse().unwrap());
     assert_eq!(jail.watched(), 4);
@@ -319,7 +325,7 @@ proptest! {
             let failures = model.entry(source).or_default();
             if success && now % 5 == 0 {
                 failures.clear();
-                jail.hear(&attempt(address, Verdict::Success), "log", at(now));
+                jail.observe(&attempt(address, Verdict::Success), "log", at(now));
                 continue;
             }
             let failure = Attempt {
@@ -327,7 +333,7 @@ proptest! {
                 account: (account > 0).then(|| account.to_string()),
                 ..failure(source)
             };
-            let decision = jail.hear(&failure, "log", at(now));
+            let decision = jail.observe(&failure, "log", at(now));
             if weights[class] == 0 {
                 prop_assert_eq!(decision, None);
                 continue;
@@ -352,7 +358,7 @@ proptest! {
     ) {
         let mut jail = Jail::new("asterisk-wazo", settings(5, 600), capacity);
         for (now, source) in sources.into_iter().enumerate() {
-            jail.hear(&attempt(IpAddr::from(source), Verdict::Failure), "log", at(now as u64 / 10));
+            jail.observe(&attempt(IpAddr::from(source), Verdict::Failure), "log", at(now as u64 / 10));
             prop_assert!(jail.watched() <= capacity);
         }
     }

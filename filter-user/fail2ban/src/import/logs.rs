@@ -101,7 +101,7 @@ impl Taking<'_> {
                 }
             }
             Reads::Notices | Reads::SecurityEvents | Reads::Manager if jail.journal => {
-                section.left_out.push(no_journal(source.jail, &format!(": {}", source.mend)));
+                section.left_out.push(no_journal(source.jail, &format!(": {}", source.remedy)));
             }
             Reads::Notices | Reads::SecurityEvents | Reads::Manager => {
                 self.asterisk_logs(jail, section);
@@ -206,10 +206,10 @@ fn sections(logs: &[Log]) -> String {
     if text.is_empty() { text } else { format!("sources:\n{text}") }
 }
 
-fn no_journal(jail: &str, mend: &str) -> String {
+fn no_journal(jail: &str, remedy: &str) -> String {
     format!(
         "backend systemd: `{jail}` reads a file, not the journal, so entries that are only in the \
-         journal are not counted{mend}"
+         journal are not counted{remedy}"
     )
 }
 

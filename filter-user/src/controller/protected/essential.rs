@@ -175,7 +175,7 @@ impl<D: Datapath> Controller<D> {
     /// Replaces the essential addresses by those found now, and lifts bans of them, except manual ones.
     pub fn set_essentials(&mut self, found: &Essential, trunks: &Trunks, now: KernelTime) {
         for (network, kind) in self.protected.set_essentials(found, trunks) {
-            self.shelter(network, kind, now);
+            self.protect(network, kind, now);
         }
     }
 
@@ -184,19 +184,19 @@ impl<D: Datapath> Controller<D> {
         let sets = Kind::ALL.into_iter().zip(&self.protected.essentials.sets);
         let all = sets.flat_map(|(kind, set)| everything(set).map(move |network| (network, kind)));
         for (network, kind) in all.collect::<Vec<_>>() {
-            self.shelter(network, kind, now);
+            self.protect(network, kind, now);
         }
     }
 
     /// Updates the essential networks after the addresses of a trunk's name have changed.
     pub(super) fn look_for_trunks(&mut self, now: KernelTime) {
         for (network, kind) in self.protected.find_essentials() {
-            self.shelter(network, kind, now);
+            self.protect(network, kind, now);
         }
     }
 
     /// Lifts the bans of an essential network.
-    fn shelter(&mut self, network: IpNet, kind: Kind, now: KernelTime) {
+    fn protect(&mut self, network: IpNet, kind: Kind, now: KernelTime) {
         let is = kind.as_str();
         let harms = |entry: &&Entry| {
             entry.ban.origin != Origin::Manual && kind.is_harmed_by(entry.ban.scope)

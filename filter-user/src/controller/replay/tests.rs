@@ -13,13 +13,16 @@ use crate::failure::{Attempt, Class, Verdict};
 const ATTACKER: [u8; 4] = [203, 0, 113, 7];
 
 /// As after a kill once all was written, or an orderly end.
-fn restart(controller: Controller<NoKernel>, told: &mut Vec<Told>) -> Controller<NoKernel> {
-    told.extend(controller.store().take_told());
+fn restart(
+    controller: Controller<NoKernel>,
+    records: &mut Vec<JailRecord>,
+) -> Controller<NoKernel> {
+    records.extend(controller.store().take_jail_records());
     let bans = controller.bans.ledger().iter().cloned().collect();
     let mut controller = started_again(controller.datapath, bans, |_| {});
-    controller.recall(told.clone(), at(20));
+    controller.recall(records.clone(), at(20));
     // Attempts that are stored already are not stored again.
-    assert_eq!(controller.store().take_told(), []);
+    assert_eq!(controller.store().take_jail_records(), []);
     controller
 }
 
@@ -29,30 +32,30 @@ fn bans(controller: &Controller<NoKernel>) -> Vec<Entry> {
 
 #[test]
 fn failures_before_a_restart_count() {
-    let (mut controller, mut told) = (started_with(NoKernel::default(), |_| {}), Vec::new());
+    let (mut controller, mut records) = (started_with(NoKernel::default(), |_| {}), Vec::new());
     fail(&mut controller, ATTACKER, 10);
-    controller = restart(controller, &mut told);
+    controller = restart(controller, &mut records);
     fail(&mut controller, ATTACKER, 4);
     assert!(controller.bans.ledger().is_empty());
-    controller = restart(controller, &mut told);
+    controller = restart(controller, &mut records);
     fail(&mut controller, ATTACKER, 1);
     let [ban] = &bans(&controller)[..] else { panic!("not banned") };
     assert!(ban.reason.starts_with("15 failures"), "{}", ban.reason);
     // And a ban that was lifted, with the failures behind it.
     controller.lift(IpNet::from(IpAddr::from(ATTACKER)), None, at(20)).unwrap();
-    controller = restart(controller, &mut told);
+    controller = restart(controller, &mut records);
     fail(&mut controller, ATTACKER, 14);
     assert!(controller.bans.ledger().is_empty());
 }
 
 #[test]
 fn a_ban_that_has_ended_is_not_passed_again() {
-    let (mut controller, mut told) = (started_with(NoKernel::default(), |_| {}), Vec::new());
+    let (mut controller, mut records) = (started_with(NoKernel::default(), |_| {}), Vec::new());
     fail(&mut controller, ATTACKER, 15);
     assert_eq!(bans(&controller).len(), 1);
     controller.handle_timeout(at(4000));
     assert!(controller.bans.ledger().is_empty());
-    controller = restart(controller, &mut told);
+    controller = restart(controller, &mut records);
     assert!(controller.bans.ledger().is_empty());
     fail(&mut controller, ATTACKER, 14);
     assert!(controller.bans.ledger().is_empty());
@@ -63,10 +66,10 @@ fn a_ban_that_has_ended_is_not_passed_again() {
 fn failures_that_have_led_to_a_ban_that_only_the_kernel_has_do_not_count_again() {
     let mut controller = started_with(NoKernel::default(), |_| {});
     fail(&mut controller, ATTACKER, 14);
-    let mut told = controller.store().take_told();
+    let mut records = controller.store().take_jail_records();
     fail(&mut controller, ATTACKER, 1);
     controller = started_again(controller.datapath, Vec::new(), |_| {});
-    controller.recall(told.clone(), at(20));
+    controller.recall(records.clone(), at(20));
     let [ban] = &bans(&controller)[..] else { panic!("not adopted") };
     assert_eq!((&*ban.reason, ban.ban.until), (ADOPTED, Some(at(3600))));
     // The last line is read again.
@@ -79,7 +82,7 @@ fn failures_that_have_led_to_a_ban_that_only_the_kernel_has_do_not_count_again()
     assert_eq!(bans(&controller), std::slice::from_ref(ban));
     controller.handle_timeout(at(4000));
     assert!(controller.bans.ledger().is_empty());
-    controller = restart(controller, &mut told);
+    controller = restart(controller, &mut records);
     fail(&mut controller, ATTACKER, 14);
     assert!(controller.bans.ledger().is_empty());
 }
@@ -89,12 +92,12 @@ fn failures_that_have_led_to_a_ban_that_only_the_kernel_has_do_not_count_again()
 fn failures_behind_a_ban_that_nothing_explains_go_with_it() {
     let mut controller = started_with(NoKernel::default(), |_| {});
     fail(&mut controller, ATTACKER, 14);
-    let told = controller.store().take_told();
+    let records = controller.store().take_jail_records();
     fail(&mut controller, ATTACKER, 1);
     controller = started_again(controller.datapath, Vec::new(), |config| {
         config.jails.get_mut("asterisk-wazo").unwrap().findtime = Duration::from_hours(10);
     });
-    controller.recall(told, at(20));
+    controller.recall(records, at(20));
     controller.handle_timeout(at(4000));
     assert!(controller.bans.ledger().is_empty());
     fail(&mut controller, ATTACKER, 14);
@@ -104,7 +107,7 @@ fn failures_behind_a_ban_that_nothing_explains_go_with_it() {
 /// AMI has reported it, the controller is killed, and then the line in the log is read.
 #[test]
 fn what_another_source_told_of_before_the_restart_counts_once() {
-    let mut told = Vec::new();
+    let mut records = Vec::new();
     let mut controller = started_with(NoKernel::default(), |_| {});
     controller.add_source(Source::new("asterisk-ami", "ami", String::new()), at(0));
     let attempt = |session: &str| Attempt {
@@ -112,17 +115,17 @@ fn what_another_source_told_of_before_the_restart_counts_once() {
         ..Attempt::new(Verdict::Failure, Class::WrongCredential, ATTACKER.into())
     };
     for n in 0..14 {
-        controller.hear(&attempt(&n.to_string()), 1, "asterisk-wazo", at(19));
+        controller.observe(&attempt(&n.to_string()), 1, "asterisk-wazo", at(19));
     }
-    told.extend(controller.store().take_told());
+    records.extend(controller.store().take_jail_records());
     controller = started_again(controller.datapath, Vec::new(), |_| {});
     controller.add_source(Source::new("asterisk-ami", "ami", String::new()), at(0));
-    controller.recall(told, at(20));
+    controller.recall(records, at(20));
     for n in 0..14 {
-        controller.hear(&attempt(&n.to_string()), 0, "asterisk-wazo", at(20));
+        controller.observe(&attempt(&n.to_string()), 0, "asterisk-wazo", at(20));
     }
     assert!(controller.bans.ledger().is_empty());
-    controller.hear(&attempt("another"), 0, "asterisk-wazo", at(20));
+    controller.observe(&attempt("another"), 0, "asterisk-wazo", at(20));
     assert_eq!(bans(&controller).len(), 1);
 }
 
@@ -139,7 +142,7 @@ proptest! {
         restarts in proptest::collection::vec(0usize..120, 0..4),
     ) {
         let start = || started_with(NoKernel::default(), adjust);
-        let (mut steady, mut shaky, mut told) = (start(), start(), Vec::new());
+        let (mut steady, mut shaky, mut records) = (start(), start(), Vec::new());
         let mut now = 0;
         for (place, (gap, source, what, proven)) in steps.into_iter().enumerate() {
             now += gap;
@@ -149,15 +152,15 @@ proptest! {
             let attempt = Attempt { proven, ..Attempt::new(verdict, class, address) };
             for controller in [&mut steady, &mut shaky] {
                 controller.handle_timeout(at(now));
-                controller.hear(&attempt, 0, "sshd", at(now));
+                controller.observe(&attempt, 0, "sshd", at(now));
             }
             prop_assert_eq!(decisions(&steady), decisions(&shaky));
             if restarts.contains(&place) {
-                told.extend(shaky.store().take_told());
+                records.extend(shaky.store().take_jail_records());
                 let bans = bans(&shaky);
                 let datapath = std::mem::take(&mut shaky.datapath);
                 shaky = started_again(datapath, bans, adjust);
-                shaky.recall(told.clone(), at(now));
+                shaky.recall(records.clone(), at(now));
             }
         }
     }
@@ -180,18 +183,18 @@ proptest! {
         let written = written.min(steps.len());
         let (before, behind) = steps.split_at(written);
         for step in before {
-            controller.hear(&attempt(*step), 0, "sshd", at(1));
+            controller.observe(&attempt(*step), 0, "sshd", at(1));
         }
-        let (told, kept) = (controller.store().take_told(), bans(&controller));
+        let (records, kept) = (controller.store().take_jail_records(), bans(&controller));
         for step in behind {
-            controller.hear(&attempt(*step), 0, "sshd", at(2));
+            controller.observe(&attempt(*step), 0, "sshd", at(2));
         }
         let expected = bans(&controller);
         let datapath = std::mem::take(&mut controller.datapath);
         let mut again = started_again(datapath, kept, adjust);
-        again.recall(told, at(3));
+        again.recall(records, at(3));
         for step in behind {
-            again.hear(&attempt(*step), 0, "sshd", at(3));
+            again.observe(&attempt(*step), 0, "sshd", at(3));
         }
         let found = bans(&again);
         let keys = |bans: &[Entry]| bans.iter().map(Entry::key).collect::<Vec<_>>();

@@ -13,7 +13,7 @@ use super::super::Controller;
 use super::{Source, Sources};
 use crate::clock::{KernelTime, Moment, Rfc3339};
 use crate::datapath::Datapath;
-use crate::hearing::{self, AMI, Ear, Finding, Kind, Place};
+use crate::hearing::{self, AMI, Finding, Kind, Observed, Place};
 use crate::register::is_asterisk;
 use crate::source::Heard;
 
@@ -24,12 +24,12 @@ const REGISTERS: [Reason; 3] = [Reason::Register, Reason::RegisterCredentials, R
 const FRESH_SECONDS: i64 = 5;
 
 /// A finding that is logged once: the source, its place, the kind and the key.
-type Told = (&'static str, String, Kind, String);
+type Key = (&'static str, String, Kind, String);
 
 /// The findings that were logged, and the counts at the last check.
 #[derive(Debug, Default)]
 pub(in crate::controller) struct Hearing {
-    told: BTreeSet<Told>,
+    told: BTreeSet<Key>,
     passed: Option<u64>,
     /// Where SIP may arrive that the filter does not see.
     hint: String,
@@ -39,12 +39,12 @@ impl Sources {
     fn take_note(&mut self, source: usize, news: &mut Heard, now: Timestamp) {
         let Some(report) = self.all.get_mut(source) else { return };
         let unparsed = std::mem::take(&mut news.unparsed);
-        report.ear.hear(news.lines, &news.attempts, unparsed, now);
+        report.observed.observe(news.lines, &news.attempts, unparsed, now);
         let name = report.name;
         if is_asterisk(name) {
             let asterisk = self.all.iter_mut().filter(|source| is_asterisk(source.name));
-            let ears = asterisk.map(|source| (source.name, &mut source.ear));
-            hearing::compare(name, (news.lines, &news.attempts), ears, now);
+            let all_observed = asterisk.map(|source| (source.name, &mut source.observed));
+            hearing::compare(name, (news.lines, &news.attempts), all_observed, now);
         }
     }
 
@@ -54,7 +54,7 @@ impl Sources {
             let Source { name, kind, jail, .. } = *source;
             let place = Place { name, kind, path: &source.place, jail };
             let blind = hearing::unwitnessed(name, source.unseen, &self.hearing.hint);
-            let found = hearing::judge(place, &source.ear, now).into_iter().chain(blind);
+            let found = hearing::judge(place, &source.observed, now).into_iter().chain(blind);
             found.map(|finding| (source.place.clone(), finding)).collect::<Vec<_>>()
         };
         self.present().flat_map(of).collect()
@@ -63,7 +63,7 @@ impl Sources {
     /// Whether a source of this name reads this.
     fn is_reading(&self, name: &str, place: &str) -> bool {
         let mut sources = self.present();
-        sources.any(|of| of.name == name && of.place == place && of.ear.is_listening())
+        sources.any(|of| of.name == name && of.place == place && of.observed.is_listening())
     }
 
     /// Replaces the findings. Logs each new one, and the end of each that has disappeared.
@@ -71,12 +71,12 @@ impl Sources {
         let key = |(place, finding): &(String, Finding)| {
             (finding.source, place.clone(), finding.kind, finding.key.clone())
         };
-        let told: BTreeSet<Told> = findings.iter().map(key).collect();
+        let told: BTreeSet<Key> = findings.iter().map(key).collect();
         for new in findings.iter().filter(|found| !self.hearing.told.contains(&key(found))) {
-            let (_, Finding { source, problem, mend, .. }) = new;
-            warn!("{source}: {problem}; {mend}");
+            let (_, Finding { source, problem, remedy, .. }) = new;
+            warn!("{source}: {problem}; {remedy}");
         }
-        let of = |(source, place, kind, _): &Told| (*source, place.clone(), *kind);
+        let of = |(source, place, kind, _): &Key| (*source, place.clone(), *kind);
         let still: BTreeSet<_> = told.iter().map(of).collect();
         let over: BTreeSet<_> = self.hearing.told.iter().map(of).collect();
         for (source, place, kind) in over.difference(&still) {
@@ -100,21 +100,21 @@ impl<D: Datapath> Controller<D> {
     pub fn source_reads(&mut self, source: usize, reads: bool, now: KernelTime) {
         let now = self.on_the_wall(now);
         if let Some(report) = self.sources.get_mut(source) {
-            report.ear.reads(reads, now);
+            report.observed.reads(reads, now);
         }
     }
 
     /// Checks the sources and logs new findings.
     pub fn look_at_hearing(&mut self, now: KernelTime) {
         // For an import that ended before its last request.
-        self.tell_taken_over();
+        self.log_imported();
         let wall = self.on_the_wall(now);
         let passed = self.registers_passed();
         let before = self.sources.hearing.passed.replace(passed).unwrap_or(passed);
         // The filter's counters begin again when it is attached again.
         let news = passed.saturating_sub(before);
         if let Some(ami) = self.sources.all.iter_mut().find(|source| source.name == AMI) {
-            ami.ear.requests_passed(news, wall);
+            ami.observed.requests_passed(news, wall);
         }
         let findings = self.sources.findings(wall);
         self.sources.tell(&findings);
@@ -125,7 +125,7 @@ impl<D: Datapath> Controller<D> {
         let before = std::mem::replace(&mut self.sources.exposures, exposures);
         let exposures = &self.sources.exposures;
         for one in exposures.iter().filter(|one| !before.contains(one)) {
-            warn!("{}: {}; {}", one.subject, one.problem, one.mend);
+            warn!("{}: {}; {}", one.subject, one.problem, one.remedy);
         }
         let still = |one: &&Exposure| exposures.iter().any(|now| now.subject == one.subject);
         for one in before.iter().filter(|one| !still(one)) {
@@ -134,16 +134,16 @@ impl<D: Datapath> Controller<D> {
         self.sources.hearing.hint = hint;
     }
 
-    /// The sources: their names, places and ears.
-    pub fn ears(&self) -> impl Iterator<Item = (&str, &str, &Ear)> {
-        self.sources.present().map(|source| (source.name, &*source.place, &source.ear))
+    /// The sources: their names, places, and what they have read.
+    pub fn all_observed(&self) -> impl Iterator<Item = (&str, &str, &Observed)> {
+        self.sources.present().map(|source| (source.name, &*source.place, &source.observed))
     }
 
     /// The findings, for `status`.
     pub(in crate::controller) fn hearing_findings(&self, now: KernelTime) -> Vec<api::Hearing> {
-        let shown = |(_, Finding { source, kind, problem, mend, .. }): (String, Finding)| {
+        let shown = |(_, Finding { source, kind, problem, remedy, .. }): (String, Finding)| {
             let (source, kind) = (source.to_owned(), kind.as_str().to_owned());
-            api::Hearing { source, kind, problem, mend }
+            api::Hearing { source, kind, problem, remedy }
         };
         self.sources.findings(self.on_the_wall(now)).into_iter().map(shown).collect()
     }
@@ -187,7 +187,7 @@ impl<D: Datapath> Controller<D> {
 
 /// The rules of a source, for `status`.
 pub(in crate::controller) fn rules(
-    ear: &Ear,
+    observed: &Observed,
     show: impl Fn(Timestamp) -> String,
 ) -> Vec<api::Rule> {
     let rule = |rule: &hearing::Rule| api::Rule {
@@ -195,19 +195,22 @@ pub(in crate::controller) fn rules(
         hits: rule.hits.count,
         last: rule.hits.last.map(&show),
     };
-    ear.rules.iter().map(rule).collect()
+    observed.rules.iter().map(rule).collect()
 }
 
 /// What a source did not understand, for `status`.
-pub(in crate::controller) fn unparsed(ear: &Ear, show: impl Fn(Timestamp) -> String) -> Unparsed {
-    let samples = ear.unparsed.samples();
+pub(in crate::controller) fn unparsed(
+    observed: &Observed,
+    show: impl Fn(Timestamp) -> String,
+) -> Unparsed {
+    let samples = observed.unparsed.samples();
     let sample = |sample: &hearing::Sample| Sample {
         line: sample.text.clone(),
         lines: sample.lines,
         last: show(sample.last),
     };
     Unparsed {
-        lines: ear.unparsed.lines(),
+        lines: observed.unparsed.lines(),
         last: samples.first().map(|sample| show(sample.last)),
         samples: samples.iter().copied().map(sample).collect(),
     }

@@ -39,7 +39,7 @@ fn failures_without_a_packet_one_after_the_other_are_a_finding() {
         ..Attempt::new(Verdict::Failure, Class::WrongCredential, IpAddr::from(elsewhere))
     };
     for n in 0..50 {
-        controller.hear(&old, 0, "asterisk-wazo", at(n));
+        controller.observe(&old, 0, "asterisk-wazo", at(n));
     }
     assert!(!found(&mut controller));
     // Failures that AMI reports need no witness, but it is still recorded whether their packets were
@@ -54,7 +54,7 @@ fn failures_without_a_packet_one_after_the_other_are_a_finding() {
             ..old.clone()
         };
         for n in 0..50 {
-            controller.hear(&told, ami, "asterisk-wazo", at(n));
+            controller.observe(&told, ami, "asterisk-wazo", at(n));
         }
     }
     assert!(found(&mut controller));
@@ -72,7 +72,7 @@ fn the_packet_decides_where_the_line_does_not() {
     let mut controller = controller();
     controller.datapath.unseen = vec![victim];
     for n in 0..15 {
-        controller.hear(&undecided, 0, "asterisk-wazo", at(n));
+        controller.observe(&undecided, 0, "asterisk-wazo", at(n));
     }
     let bans: Vec<IpAddr> = controller.datapath.bans.keys().copied().collect();
     assert_eq!(bans, [attacker]);
@@ -80,13 +80,13 @@ fn the_packet_decides_where_the_line_does_not() {
     controller.datapath.unseen.clear();
     ask(&mut controller, Request::Unban(Unban::All));
     for n in 0..100 {
-        controller.hear(&undecided, 0, "asterisk-wazo", at(n));
+        controller.observe(&undecided, 0, "asterisk-wazo", at(n));
     }
     assert!(controller.datapath.bans.is_empty());
     // If the line itself decides, its address counts.
     let decided = Attempt { decided: true, address: attacker, rivals: vec![victim], ..undecided };
     for n in 0..15 {
-        controller.hear(&decided, 0, "asterisk-wazo", at(n));
+        controller.observe(&decided, 0, "asterisk-wazo", at(n));
     }
     assert_eq!(controller.datapath.bans.len(), 1);
 }
@@ -118,7 +118,7 @@ fn known_peers_are_not_banned_for_what_can_be_forged() {
     ask(&mut controller, Request::Unban(Unban::All));
     // Failures that cannot be forged count.
     for n in 0..15 {
-        controller.hear(&proven(address), 0, "asterisk-wazo", at(n));
+        controller.observe(&proven(address), 0, "asterisk-wazo", at(n));
     }
     assert_eq!(controller.bans.ledger().len(), 1);
 }
@@ -133,10 +133,10 @@ fn unanswered_challenges_ban_in_the_end() {
             let session = Some(n.to_string());
             let challenge = Attempt::new(Verdict::Ignored, Class::Challenge, address);
             let challenge = Attempt { session, ..challenge };
-            controller.hear(&challenge, 0, "asterisk-wazo", at(n));
+            controller.observe(&challenge, 0, "asterisk-wazo", at(n));
         }
         let success = Attempt::new(Verdict::Success, Class::Challenge, phone);
-        controller.hear(&success, 0, "asterisk-wazo", at(n));
+        controller.observe(&success, 0, "asterisk-wazo", at(n));
     }
     controller.handle_timeout(at(45));
     assert!(controller.bans.ledger().is_empty());
@@ -176,7 +176,7 @@ fn what_seems_not_to_be_heard_is_in_the_status() {
         (&"asterisk-notice".into(), &"unparsed".into())
     );
     assert!(
-        finding["mend"].as_str().unwrap().contains("test-log asterisk-wazo /var/log/asterisk/")
+        finding["remedy"].as_str().unwrap().contains("test-log asterisk-wazo /var/log/asterisk/")
     );
     let text = crate::report::status(&read(&status));
     assert!(text.contains("NOT HEARD: asterisk-notice: 3 lines look like failures"), "{text}");
@@ -203,10 +203,10 @@ fn a_ban_of_everything_wants_proof() {
         for n in 0..15 {
             let session = Some(n.to_string());
             let notice = Attempt { proven: false, session, ..proven(address) };
-            controller.hear(&notice, 0, "asterisk-wazo", at(n));
+            controller.observe(&notice, 0, "asterisk-wazo", at(n));
             if proof {
                 let event = Attempt { proven: true, ..notice };
-                controller.hear(&event, ami, "asterisk-wazo", at(n));
+                controller.observe(&event, ami, "asterisk-wazo", at(n));
             }
         }
     };
@@ -238,7 +238,7 @@ fn who_answers_a_challenge_is_a_known_peer() {
         ([192, 0, 2, 10], true),
         ([198, 51, 100, 7], true),
     ] {
-        controller.hear(&success(address, answered), 0, "asterisk-wazo", at(1));
+        controller.observe(&success(address, answered), 0, "asterisk-wazo", at(1));
     }
     assert_eq!(controller.datapath.known, [IpAddr::from([203, 0, 113, 7])]);
 }

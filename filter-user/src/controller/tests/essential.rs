@@ -107,7 +107,7 @@ fn a_ban_of_a_network_leaves_it_out() {
         for last in [101, 102] {
             for n in 0..15 {
                 let attempt = proven(IpAddr::from([203, 0, 113, last]));
-                controller.hear(&attempt, 0, "asterisk-wazo", at(n));
+                controller.observe(&attempt, 0, "asterisk-wazo", at(n));
             }
         }
         let bans = ask(&mut controller, bans_of("escalation"));
@@ -317,7 +317,7 @@ fn proven_failures_throttle_it_and_lengthen_nothing() {
                 session: Some(n.to_string()),
                 ..Attempt::new(Verdict::Failure, Class::WrongCredential, ADDRESS.into())
             };
-            controller.hear(&attempt, 0, "asterisk-wazo", at(n));
+            controller.observe(&attempt, 0, "asterisk-wazo", at(n));
         }
         let bans = controller.bans.ledger().iter();
         let scopes: Vec<Scope> = bans.map(|entry| entry.ban.scope).collect();

@@ -21,7 +21,7 @@ fn failure(address: IpAddr, is_proven: bool) -> Attempt {
 /// One failure from each of this many addresses of a /64.
 fn fail_in(controller: &mut Controller<NoKernel>, network: u16, is_proven: bool, second: u64) {
     for n in 1..=15 {
-        controller.hear(&failure(host(network, n), is_proven), 0, JAIL, at(second));
+        controller.observe(&failure(host(network, n), is_proven), 0, JAIL, at(second));
     }
 }
 
@@ -55,12 +55,12 @@ fn a_failure_each_of_fifteen_addresses_bans_their_network() {
             config.jails.get_mut(JAIL).unwrap().scope = Scope::All;
         });
         for n in 1..=14 {
-            controller.hear(&failure(host(1, n), is_proven), 0, JAIL, at(0));
+            controller.observe(&failure(host(1, n), is_proven), 0, JAIL, at(0));
             // Another network is another source.
-            controller.hear(&failure(host(2 + n, 1), is_proven), 0, JAIL, at(0));
+            controller.observe(&failure(host(2 + n, 1), is_proven), 0, JAIL, at(0));
         }
         assert!(controller.bans.ledger().is_empty());
-        controller.hear(&failure(host(1, 15), is_proven), 0, JAIL, at(0));
+        controller.observe(&failure(host(1, 15), is_proven), 0, JAIL, at(0));
         let expected =
             BTreeMap::from([("2001:db8:0:1::/64".to_owned(), (scope.to_owned(), vec![]))]);
         assert_eq!(listed(&mut controller), expected);
@@ -80,7 +80,7 @@ fn a_failure_each_of_fifteen_addresses_bans_their_network() {
         );
         // Failures that arrive after the ban no longer count.
         for n in 20..60 {
-            controller.hear(&failure(host(1, n), is_proven), 0, JAIL, at(1));
+            controller.observe(&failure(host(1, n), is_proven), 0, JAIL, at(1));
         }
         assert_eq!(listed(&mut controller), expected);
         assert!(controller.jails.get(0).unwrap().evidence(host(1, 0)).is_empty());
@@ -93,12 +93,12 @@ fn single_addresses_are_sources_where_that_is_set() {
     fail_in(&mut controller, 1, true, 0);
     assert!(controller.bans.ledger().is_empty());
     for _ in 0..14 {
-        controller.hear(&failure(host(1, 1), true), 0, JAIL, at(0));
+        controller.observe(&failure(host(1, 1), true), 0, JAIL, at(0));
     }
     assert_eq!(networks(&mut controller), [host(1, 1).to_string()]);
     let mut controller = started_with(NoKernel::default(), |config| config.ipv6_prefix = 48);
     for n in 1..=15 {
-        controller.hear(&failure(host(n, n), true), 0, JAIL, at(0));
+        controller.observe(&failure(host(n, n), true), 0, JAIL, at(0));
     }
     assert_eq!(networks(&mut controller), ["2001:db8::/48"]);
 }
@@ -122,7 +122,7 @@ fn who_is_trusted_ignored_or_known_in_it_is_left_out() {
     // Forgeable failures of a known peer do not count, and no failures of an ignored address.
     for n in [0x70, 0x77, 0x88] {
         for _ in 0..14 {
-            controller.hear(&failure(host(1, n), false), 0, JAIL, at(0));
+            controller.observe(&failure(host(1, n), false), 0, JAIL, at(0));
         }
     }
     fail_in(&mut controller, 1, false, 0);
@@ -158,13 +158,13 @@ fn a_known_peer_is_a_source_by_itself() {
     let mut controller = controller();
     controller.datapath.known = vec![host(1, 0x77)];
     for n in 1..=14 {
-        controller.hear(&failure(host(1, n), true), 0, JAIL, at(0));
-        controller.hear(&failure(host(1, 0x77), true), 0, JAIL, at(0));
+        controller.observe(&failure(host(1, n), true), 0, JAIL, at(0));
+        controller.observe(&failure(host(1, 0x77), true), 0, JAIL, at(0));
     }
     assert!(controller.bans.ledger().is_empty());
-    controller.hear(&failure(host(1, 0x77), true), 0, JAIL, at(1));
+    controller.observe(&failure(host(1, 0x77), true), 0, JAIL, at(1));
     assert_eq!(networks(&mut controller), [host(1, 0x77).to_string()]);
-    controller.hear(&failure(host(1, 15), true), 0, JAIL, at(1));
+    controller.observe(&failure(host(1, 15), true), 0, JAIL, at(1));
     assert_eq!(networks(&mut controller), ["2001:db8:0:1::/64", &host(1, 0x77).to_string()]);
 }
 
@@ -177,7 +177,7 @@ fn who_is_left_out_and_known_no_more_is_let_in_no_more() {
     controller.datapath.known.clear();
     for n in 0..15 {
         assert!(!is_dropped(&controller, host(1, 0x77)), "{n}");
-        controller.hear(&failure(host(1, 0x77), true), 0, JAIL, at(10 + n));
+        controller.observe(&failure(host(1, 0x77), true), 0, JAIL, at(10 + n));
     }
     assert!(is_dropped(&controller, host(1, 0x77)));
     assert_eq!(networks(&mut controller).len(), 1);
@@ -207,7 +207,7 @@ fn addresses_are_banned_where_too_many_are_known_in_their_network() {
         answered: true,
         ..Attempt::new(Verdict::Success, Class::Challenge, host(1, 0x99))
     };
-    controller.hear(&answered, 0, JAIL, at(3));
+    controller.observe(&answered, 0, JAIL, at(3));
     assert!(!networks(&mut controller).contains(&"2001:db8:0:1::/64".to_owned()));
     assert!(is_dropped(&controller, host(1, 15)) && !is_dropped(&controller, host(1, 0x99)));
 }
@@ -224,7 +224,7 @@ fn a_peer_that_becomes_known_is_let_out() {
             answered: true,
             ..Attempt::new(Verdict::Success, Class::Challenge, host(network, 0x77))
         };
-        controller.hear(&answered, 0, JAIL, at(1));
+        controller.observe(&answered, 0, JAIL, at(1));
     }
     // A manual ban is as requested.
     assert!(!is_dropped(&controller, host(1, 0x77)) && is_dropped(&controller, host(2, 0x77)));
@@ -241,7 +241,7 @@ fn a_name_that_a_jail_ignores_is_let_out_of_its_bans_alone() {
     fail_in(&mut controller, 1, true, 0);
     for n in 1..=5 {
         let login = Attempt { class: Class::Login, ..proven(host(1, n)) };
-        controller.hear(&login, 0, "sshd", at(5));
+        controller.observe(&login, 0, "sshd", at(5));
     }
     let all = BTreeSet::from([host(1, 0x88)]);
     let name = "office.example.org".parse().unwrap();
@@ -273,11 +273,11 @@ fn an_unban_of_an_address_lifts_the_ban_of_its_source() {
         );
         assert!(controller.bans.ledger().is_empty() && controller.datapath.networks.is_empty());
     }
-    controller.hear(&failure(host(1, 1), true), 0, JAIL, at(1));
-    controller.hear(&failure(host(1, 2), true), 0, JAIL, at(1));
+    controller.observe(&failure(host(1, 1), true), 0, JAIL, at(1));
+    controller.observe(&failure(host(1, 2), true), 0, JAIL, at(1));
     let why = refuse(&mut controller, unban(host(1, 3)));
     assert!(why.contains("not banned; its failures are forgotten"), "{why}");
-    controller.hear(&failure(host(1, 4), true), 0, JAIL, at(1));
+    controller.observe(&failure(host(1, 4), true), 0, JAIL, at(1));
     assert!(controller.bans.ledger().is_empty());
     // A manual ban is named and stays; exceptions are not banned.
     ask(&mut controller, ban("2001:db8:0:1::/64", None));
@@ -308,8 +308,8 @@ fn a_ban_of_a_network_is_proven_late() {
         let session = Some(n.to_string());
         let notice = Attempt { session, ..failure(host(1, n), false) };
         let event = Attempt { proven: true, ..notice.clone() };
-        controller.hear(&notice, 0, JAIL, at(n.into()));
-        controller.hear(&event, ami, JAIL, at(n.into()));
+        controller.observe(&notice, 0, JAIL, at(n.into()));
+        controller.observe(&event, ami, JAIL, at(n.into()));
     }
     let scopes: Vec<Scope> = controller.bans.ledger().iter().map(|entry| entry.ban.scope).collect();
     assert_eq!(scopes, [Scope::Sip, Scope::All]);
@@ -321,17 +321,17 @@ fn a_ban_of_a_network_is_proven_late() {
 fn failures_before_a_restart_count_for_the_source() {
     let mut controller = controller();
     for n in 1..=14 {
-        controller.hear(&failure(host(1, n), true), 0, JAIL, at(n.into()));
+        controller.observe(&failure(host(1, n), true), 0, JAIL, at(n.into()));
     }
-    let told = controller.store().take_told();
+    let records = controller.store().take_jail_records();
     let mut again = started_again(controller.datapath, Vec::new(), |_| {});
-    again.recall(told, at(20));
-    again.hear(&failure(host(1, 15), true), 0, JAIL, at(21));
+    again.recall(records, at(20));
+    again.observe(&failure(host(1, 15), true), 0, JAIL, at(21));
     assert_eq!(networks(&mut again), ["2001:db8:0:1::/64"]);
-    let told = again.store().take_told();
+    let records = again.store().take_jail_records();
     // Only the kernel has the ban by then.
     let mut again = started_again(again.datapath, Vec::new(), |_| {});
-    again.recall(told, at(22));
+    again.recall(records, at(22));
     assert_eq!(networks(&mut again), ["2001:db8:0:1::/64"]);
     assert!(again.jails.get(0).unwrap().evidence(host(1, 0)).is_empty());
 }
@@ -348,7 +348,7 @@ fn networks_are_offenders() {
     for (day, hours) in [(1_u16, 1), (2, 2), (3, 4)] {
         for n in 1..=3 {
             let failure = failure(host(1, 10 * day + n), true);
-            controller.hear(&failure, 0, JAIL, at(u64::from(day) * 86_400));
+            controller.observe(&failure, 0, JAIL, at(u64::from(day) * 86_400));
         }
         let until = controller.bans.ledger().iter().next().unwrap().ban.until.unwrap();
         assert_eq!(until.since(at(u64::from(day) * 86_400)), Duration::from_hours(hours));
@@ -371,7 +371,7 @@ fn the_fifth_ban_of_a_network_is_a_relapse() {
         assert_eq!(recidive(&mut controller), []);
         for last in 1..=15 {
             let failure = failure(host(1, 100 * n + last), true);
-            controller.hear(&failure, 0, JAIL, at(u64::from(n) * 5000));
+            controller.observe(&failure, 0, JAIL, at(u64::from(n) * 5000));
         }
         controller.handle_timeout(at(u64::from(n) * 5000 + 3600));
     }
@@ -387,17 +387,17 @@ fn a_network_is_one_of_the_sources_that_guess_at_an_account() {
         (jail.guessing.maxretry, jail.guessing.sources, jail.guessing.each) = (12, 4, 3);
     });
     for n in 1..=12 {
-        controller.hear(&failure(host(1, n), false), 0, JAIL, at(0));
+        controller.observe(&failure(host(1, n), false), 0, JAIL, at(0));
     }
     // As many failures of as many addresses as it takes, but of one source: it is banned for itself.
     assert_eq!(networks(&mut controller), ["2001:db8:0:1::/64"]);
     for network in 2..=3 {
         for n in 1..=3 {
-            controller.hear(&failure(host(network, n), false), 0, JAIL, at(0));
+            controller.observe(&failure(host(network, n), false), 0, JAIL, at(0));
         }
     }
     assert_eq!(networks(&mut controller).len(), 1);
-    controller.hear(&failure(host(4, 1), false), 0, JAIL, at(1));
+    controller.observe(&failure(host(4, 1), false), 0, JAIL, at(1));
     assert_eq!(networks(&mut controller).len(), 3);
 }
 
@@ -444,11 +444,11 @@ fn bans_of(address: impl Fn(u8) -> IpAddr, steps: &[(u64, u8, u8, bool, u8)]) ->
         match what {
             0 if *is_proven => {
                 let success = Attempt { verdict: Verdict::Success, ..of };
-                controller.hear(&success, 0, JAIL, at(now));
+                controller.observe(&success, 0, JAIL, at(now));
             }
             1..=3 => {
-                controller.hear(&Attempt { proven: false, ..of.clone() }, 0, JAIL, at(now));
-                controller.hear(&Attempt { proven: true, ..of }, ami, JAIL, at(now));
+                controller.observe(&Attempt { proven: false, ..of.clone() }, 0, JAIL, at(now));
+                controller.observe(&Attempt { proven: true, ..of }, ami, JAIL, at(now));
             }
             4 => {
                 let network = IpNet::from(address(*which));
@@ -457,7 +457,7 @@ fn bans_of(address: impl Fn(u8) -> IpAddr, steps: &[(u64, u8, u8, bool, u8)]) ->
                         .answer(Request::Unban(Unban::Network { network, inside: false }), at(now)),
                 );
             }
-            _ => controller.hear(&of, 0, JAIL, at(now)),
+            _ => controller.observe(&of, 0, JAIL, at(now)),
         }
         came.extend(controller.bans.ledger().iter().map(|entry| {
             let Ban { scope, origin, since, until, .. } = entry.ban;

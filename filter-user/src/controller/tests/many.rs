@@ -149,7 +149,7 @@ fn bans_are_lifted_some_at_a_time_but_for_those_that_come_meanwhile() {
             if turns == 0 {
                 for n in 0..15 {
                     let address = IpAddr::from([203, 0, 113, 8]);
-                    controller.hear(&proven(address), 0, "asterisk-wazo", at(40 + n));
+                    controller.observe(&proven(address), 0, "asterisk-wazo", at(40 + n));
                 }
             }
             turns += 1;

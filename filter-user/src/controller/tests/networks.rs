@@ -15,7 +15,7 @@ fn escalating(config: &mut Config) {
 
 fn offend(controller: &mut Controller<NoKernel>, last: u8, is_proven: bool, second: u64) {
     let attempt = Attempt { proven: is_proven, ..proven(IpAddr::from([203, 0, 113, last])) };
-    controller.hear(&attempt, 0, "asterisk-wazo", at(second));
+    controller.observe(&attempt, 0, "asterisk-wazo", at(second));
 }
 
 /// The networks that are banned for their offenders, each with its exceptions.
@@ -91,17 +91,17 @@ fn a_peer_that_becomes_known_is_let_out_of_the_ban_of_its_network() {
         ..Attempt::new(Verdict::Success, Class::Challenge, [203, 0, 113, last].into())
     };
     assert!(closes(&mut controller, [203, 0, 113, 20], "sip"));
-    controller.hear(&answered(20), 0, "asterisk-wazo", at(1));
-    controller.hear(&answered(20), 0, "asterisk-wazo", at(2));
+    controller.observe(&answered(20), 0, "asterisk-wazo", at(1));
+    controller.observe(&answered(20), 0, "asterisk-wazo", at(2));
     assert!(!closes(&mut controller, [203, 0, 113, 20], "sip"));
     let [(_, except)] = &escalated(&mut controller)[..] else { panic!("not banned") };
     assert_eq!(*except, strings(&["203.0.113.10", "203.0.113.20"]));
     // Each one more, up to as many as a ban can leave out. Then it goes.
     for last in (22..=144).step_by(2) {
-        controller.hear(&answered(last), 0, "asterisk-wazo", at(3));
+        controller.observe(&answered(last), 0, "asterisk-wazo", at(3));
     }
     assert_eq!(escalated(&mut controller)[0].1.len(), EXCEPT_MAX);
-    controller.hear(&answered(146), 0, "asterisk-wazo", at(4));
+    controller.observe(&answered(146), 0, "asterisk-wazo", at(4));
     assert_eq!(escalated(&mut controller), []);
     offend(&mut controller, 4, true, 5);
     assert_eq!(escalated(&mut controller), [], "it is not tried again at once");
@@ -142,7 +142,7 @@ fn a_wider_network_is_banned_for_more_offenders_and_no_narrower_one_in_it() {
     };
     let mut controller = started_with(NoKernel::default(), wide);
     let offend = |controller: &mut Controller<NoKernel>, address: [u8; 4]| {
-        controller.hear(&proven(address.into()), 0, "asterisk-wazo", at(0));
+        controller.observe(&proven(address.into()), 0, "asterisk-wazo", at(0));
     };
     for third in 0..4 {
         assert_eq!(escalated(&mut controller), []);

@@ -14,7 +14,7 @@ fn banned_for(
     second: u64,
 ) -> (u64, String) {
     for _ in 0..3 {
-        controller.hear(attempt, 0, "asterisk-wazo", at(second));
+        controller.observe(attempt, 0, "asterisk-wazo", at(second));
     }
     let entry = controller.bans.ledger().iter().next().unwrap().clone();
     let until = entry.ban.until.unwrap();
@@ -68,8 +68,8 @@ fn a_ban_that_is_proven_late_counts_as_proven_and_once() {
             let session = Some(format!("{day}-{n}"));
             let notice = Attempt { proven: false, session, ..proven(address) };
             let event = Attempt { proven: true, ..notice.clone() };
-            controller.hear(&notice, 0, "asterisk-wazo", at(day * 86_400 + n));
-            controller.hear(&event, ami, "asterisk-wazo", at(day * 86_400 + n));
+            controller.observe(&notice, 0, "asterisk-wazo", at(day * 86_400 + n));
+            controller.observe(&event, ami, "asterisk-wazo", at(day * 86_400 + n));
         }
         let bans: Vec<Ban> = controller.bans.ledger().iter().map(|entry| entry.ban).collect();
         let until = at(day * 86_400 + 2).after(Duration::from_hours(hours));
@@ -86,7 +86,7 @@ fn a_ban_that_the_kernel_refuses_is_no_offence() {
     let mut controller = started_with(NoKernel::default(), growing);
     controller.datapath.room = Some(0);
     for n in 0..3 {
-        controller.hear(&proven(IpAddr::from([203, 0, 113, 7])), 0, "asterisk-wazo", at(n));
+        controller.observe(&proven(IpAddr::from([203, 0, 113, 7])), 0, "asterisk-wazo", at(n));
     }
     assert!(controller.escalation.history().is_empty());
 }
@@ -102,7 +102,7 @@ fn ban_by(
     let attempt = Attempt { proven, ..Attempt::new(Verdict::Failure, Class::Login, address) };
     let maxretry = if jail == "sshd" { 5 } else { 3 };
     for _ in 0..maxretry {
-        controller.hear(&attempt, 0, jail, at(second));
+        controller.observe(&attempt, 0, jail, at(second));
     }
     controller.handle_timeout(at(second + 3600));
 }
@@ -172,8 +172,8 @@ fn bans_that_can_be_forged_lead_to_the_narrow_scope_at_most() {
     for n in 0..3 {
         let session = Some(format!("{n}"));
         let notice = Attempt { proven: false, session, ..proven(address) };
-        controller.hear(&notice, 0, "asterisk-wazo", at(second));
-        controller.hear(&Attempt { proven: true, ..notice }, ami, "asterisk-wazo", at(second));
+        controller.observe(&notice, 0, "asterisk-wazo", at(second));
+        controller.observe(&Attempt { proven: true, ..notice }, ami, "asterisk-wazo", at(second));
     }
     let said = "5 bans within 1d, the last one by asterisk-wazo".to_owned();
     assert_eq!(recidive(&mut controller), [("203.0.113.7".to_owned(), "sip".to_owned(), said)]);

@@ -83,7 +83,7 @@ fn busy() -> Controller<NoKernel> {
     let exposure = Exposure {
         subject: "eth2".to_owned(),
         problem: "`eth2` has a default route and no program: nothing is dropped there".to_owned(),
-        mend: "`interfaces: [eth0, eth1, eth2]`".to_owned(),
+        remedy: "`interfaces: [eth0, eth1, eth2]`".to_owned(),
     };
     controller.set_exposures(vec![exposure], String::new());
     let source = IpAddr::from([203, 0, 113, 8]);

@@ -20,7 +20,7 @@ fn proven(controller: &mut Controller<NoKernel>, times: u64, from: u64) {
             session: Some(format!("proven-{}", from + n)),
             ..Attempt::new(Verdict::Failure, Class::WrongCredential, SOURCE.into())
         };
-        controller.hear(&attempt, 1, JAIL, at(from + n));
+        controller.observe(&attempt, 1, JAIL, at(from + n));
     }
 }
 
@@ -77,7 +77,7 @@ fn a_challenge_that_was_answered_is_no_failure() {
                 session: Some(n.to_string()),
                 ..Attempt::new(Verdict::Ignored, Class::Challenge, SOURCE.into())
             };
-            controller.hear(&attempt, 0, JAIL, at(n));
+            controller.observe(&attempt, 0, JAIL, at(n));
         }
         controller.handle_timeout(at(17));
         assert!(scopes(&controller).is_empty(), "fourteen are four seconds old");
@@ -98,7 +98,7 @@ fn a_failure_on_a_connection_of_the_host_is_proven() {
                 session: Some(format!("{port}-{n}")),
                 ..Attempt::new(Verdict::Failure, Class::WrongCredential, SOURCE.into())
             };
-            controller.hear(&attempt, 0, JAIL, at(n));
+            controller.observe(&attempt, 0, JAIL, at(n));
         }
         let expected: &[Scope] = if port == 40_001 { &[Scope::Throttle] } else { &[Scope::Sip] };
         assert_eq!(scopes(&controller), expected);
@@ -117,7 +117,7 @@ fn a_known_peer_is_not_banned_for_failures_over_udp() {
                 session: Some(n.to_string()),
                 ..Attempt::new(Verdict::Failure, Class::WrongCredential, SOURCE.into())
             };
-            controller.hear(&attempt, 0, JAIL, at(n));
+            controller.observe(&attempt, 0, JAIL, at(n));
         }
         assert_eq!(!scopes(&controller).is_empty(), banned, "{transport:?}");
     }

@@ -71,8 +71,8 @@ impl Bench {
     }
 
     /// Receives messages until `enough`.
-    async fn hear(&mut self, enough: impl Fn(&Value) -> bool) -> Value {
-        let hear = async {
+    async fn observe(&mut self, enough: impl Fn(&Value) -> bool) -> Value {
+        let observe = async {
             loop {
                 let status = self.status();
                 if enough(&status) {
@@ -82,7 +82,7 @@ impl Bench {
                 self.sources.take(&mut self.controller, news);
             }
         };
-        timeout(SOON, hear).await.expect("enough is heard")
+        timeout(SOON, observe).await.expect("enough is heard")
     }
 
     fn status(&mut self) -> Value {
@@ -116,7 +116,7 @@ fn a_thousand_logs_that_come_and_go_leave_nothing() {
             fs::write(bench.path(&name), "refused 192.0.2.66\n").unwrap();
             bench.find(&[&name]);
             if day % 100 == 0 {
-                let heard = bench.hear(|status| logs(status).contains(&(name.clone(), 1))).await;
+                let heard = bench.observe(|status| logs(status).contains(&(name.clone(), 1))).await;
                 assert!(logs(&heard).len() <= 2, "{heard}");
             }
             fs::remove_file(bench.path(&name)).unwrap();
@@ -135,7 +135,7 @@ fn a_thousand_logs_that_come_and_go_leave_nothing() {
         // A source that now has the number of an earlier one gets its own lines.
         fs::write(bench.path("app-new.log"), "refused 192.0.2.1\n".repeat(3)).unwrap();
         bench.find(&["app-new.log"]);
-        bench.hear(|status| logs(status) == [("app-new.log".to_owned(), 3)]).await;
+        bench.observe(|status| logs(status) == [("app-new.log".to_owned(), 3)]).await;
     });
 }
 
@@ -152,7 +152,7 @@ fn what_is_lost_or_left_out_is_in_status() {
         let strain = Strain { left_out: 7, read: 3, ..Strain::default() };
         for (strain, left_out) in [(Some(strain), 7), (None, 0)] {
             let heard = Heard { lost: 2, lines: 10, strain, ..Heard::state(SourceState::Ok) };
-            Sources::hear(&mut bench.controller, 1, heard);
+            Sources::observe(&mut bench.controller, 1, heard);
             let row = row(&bench.status());
             assert_eq!((&row["state"], &row["left_out"]), (&"ok".into(), &left_out.into()));
             let why = row["why"].as_str().unwrap_or_default();

@@ -33,7 +33,7 @@ fn journal(directory: &TempDir, script: &str) -> Journal {
 }
 
 /// The attempts up to the first message with a state other than `Ok`, that state, and the position.
-async fn hear(journal: &Journal) -> (Vec<Attempt>, SourceState, Option<String>) {
+async fn observe(journal: &Journal) -> (Vec<Attempt>, SourceState, Option<String>) {
     let (outlet, mut heard) = mpsc::channel(8);
     let task = tokio::spawn(follow(
         journal.clone(),
@@ -64,13 +64,13 @@ fn the_place_is_kept_and_gone_on_from() {
         let now = Timestamp::now();
         let lines = [entry("s=1;i=1", now, "a"), entry("s=1;i=2", now, "b")].join("\n");
         let mut journal = journal(&directory, &format!("cat <<'END'\n{lines}\nEND\nexit 1"));
-        let (attempts, state, place) = hear(&journal).await;
+        let (attempts, state, place) = observe(&journal).await;
         let users: Vec<&str> = attempts.iter().filter_map(|a| a.account.as_deref()).collect();
         assert_eq!(users, ["a", "b"]);
         assert!(matches!(state, SourceState::Failed(why) if why.contains("journalctl ended")));
         assert_eq!(place.as_deref(), Some("s=1;i=2"));
         journal.place = place;
-        hear(&journal).await;
+        observe(&journal).await;
         let arguments = fs::read_to_string(directory.path().join("arguments")).unwrap();
         let runs: Vec<&str> = arguments.lines().collect();
         assert!(
@@ -89,7 +89,7 @@ fn what_is_old_counts_no_more() {
         let old = now - SignedDuration::from_secs(601);
         let lines = [entry("s=1;i=1", old, "old"), entry("s=1;i=2", now, "new")].join("\n");
         let journal = journal(&directory, &format!("cat <<'END'\n{lines}\nEND"));
-        let (attempts, ..) = hear(&journal).await;
+        let (attempts, ..) = observe(&journal).await;
         let users: Vec<&str> = attempts.iter().filter_map(|a| a.account.as_deref()).collect();
         assert_eq!(users, ["new"]);
     });
@@ -129,7 +129,7 @@ fn without_journalctl_it_waits() {
         let directory = tempfile::tempdir().unwrap();
         let mut journal = journal(&directory, "");
         journal.journalctl = directory.path().join("absent");
-        let (_, state, _) = hear(&journal).await;
+        let (_, state, _) = observe(&journal).await;
         assert!(matches!(state, SourceState::Waiting(_)));
     });
 }
@@ -199,7 +199,7 @@ fn a_jails_own_entries_are_read_by_its_filter() {
         let units = ["_SYSTEMD_UNIT=a.service _COMM=web", "_COMM=b"];
         let units = units.iter().map(|unit| unit.parse().unwrap()).collect();
         journal.entries = Entries::Matching(units, Parser::Filter(Arc::new(filter)));
-        let (attempts, _, place) = hear(&journal).await;
+        let (attempts, _, place) = observe(&journal).await;
         assert_eq!(attempts[0].address, std::net::IpAddr::from([192, 0, 2, 66]));
         assert!(attempts[0].logged_at.is_some());
         assert_eq!((attempts.len(), place.as_deref()), (1, Some("s=1;i=1")));

@@ -110,7 +110,7 @@ impl Live {
         if let Some((peer, until)) = self.new_peer.take() {
             self.peers.insert(peer, Cell::new(Peer { until, ..Peer::default() }));
         }
-        wire::hear(&frame, destination, message, false, self);
+        wire::observe(&frame, destination, message, false, self);
         if self.is_made.take() {
             self.challenged.insert(destination, Cell::new(self.new_record.take()));
         }

@@ -120,13 +120,13 @@ pub fn listen(order: &Listen) -> anyhow::Result<Outcome> {
         bans,
         filter_user::clock::read(),
     )?;
-    let heard = runtime.block_on(hear(order, &config, &mut controller));
+    let heard = runtime.block_on(observe(order, &config, &mut controller));
     store.end();
     ensure!(thread.join().is_ok(), "the store's thread has failed");
     heard
 }
 
-async fn hear(
+async fn observe(
     order: &Listen,
     config: &Config,
     controller: &mut Controller<NoKernel>,
@@ -183,7 +183,7 @@ fn take(controller: &mut Controller<NoKernel>, source: usize, jail: &str, news: 
     let store = controller.store().clone();
     let _together = store.hold();
     for attempt in &news.attempts {
-        controller.hear(attempt, source, jail, now);
+        controller.observe(attempt, source, jail, now);
     }
     if let Some(report) = controller.source_mut(source) {
         report.events += news.lines;

@@ -158,7 +158,7 @@ impl Host {
         for response in told.iter().filter_map(response) {
             let attempt = self.responses.attempt(&response);
             for attempt in attempt.into_iter().flat_map(Attempt::each) {
-                self.controller.hear(&attempt, WIRE, ASTERISK_JAIL, now);
+                self.controller.observe(&attempt, WIRE, ASTERISK_JAIL, now);
             }
         }
     }
@@ -167,7 +167,7 @@ impl Host {
     fn read(&mut self, handled: &Handled, now: KernelTime) {
         for line in &handled.lines {
             if let Said::Attempt(attempt) = self.log.read(line.as_bytes()) {
-                self.controller.hear(&attempt, LOG, ASTERISK_JAIL, now);
+                self.controller.observe(&attempt, LOG, ASTERISK_JAIL, now);
             }
         }
         if self.hears != Hears::All {
@@ -175,7 +175,7 @@ impl Host {
         }
         for event in &handled.events {
             if let Block::Security(Some(attempt)) = ami::parse(event.as_bytes()) {
-                self.controller.hear(&attempt, AMI, ASTERISK_JAIL, now);
+                self.controller.observe(&attempt, AMI, ASTERISK_JAIL, now);
             }
         }
     }

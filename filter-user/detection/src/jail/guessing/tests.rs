@@ -27,16 +27,16 @@ fn guess(n: u8, account: u32) -> Guess<'static> {
     }
 }
 
-fn hear(guessing: &mut Guessing, guess: Guess<'_>, second: u64) -> Vec<Suspect> {
+fn observe(guessing: &mut Guessing, guess: Guess<'_>, second: u64) -> Vec<Suspect> {
     let mut suspects = Vec::new();
-    guessing.hear(guess, at(second), &mut suspects);
+    guessing.observe(guess, at(second), &mut suspects);
     suspects
 }
 
 #[test]
 fn a_source_that_tries_once_an_hour_is_found() {
     let mut guessing = Guessing::new(settings(50, 5, 3, 0));
-    let mut tries = (0..).map(|n| hear(&mut guessing, guess(1, 1), n * HOUR));
+    let mut tries = (0..).map(|n| observe(&mut guessing, guess(1, 1), n * HOUR));
     assert_eq!(tries.by_ref().take(49).flatten().count(), 0);
     let suspects = tries.next().unwrap();
     assert_eq!(suspects.len(), 1);
@@ -48,7 +48,7 @@ fn a_source_that_tries_once_an_hour_is_found() {
 #[test]
 fn a_source_that_tries_each_account_once_is_found() {
     let mut guessing = Guessing::new(settings(0, 5, 3, 100));
-    let tries = (1..=100).map(|n| hear(&mut guessing, guess(1, n), u64::from(n) * HOUR));
+    let tries = (1..=100).map(|n| observe(&mut guessing, guess(1, n), u64::from(n) * HOUR));
     let suspects: Vec<Suspect> = tries.flatten().collect();
     assert_eq!(suspects.len(), 1);
     assert_eq!(suspects[0].reason, "100 failures on 100 accounts within 7d");
@@ -59,7 +59,7 @@ fn a_suspect_is_found_again_after_a_tenth_as_many_accounts() {
     let mut guessing = Guessing::new(settings(0, 5, 3, 20));
     let found = |guessing: &mut Guessing, account, proven, hour| {
         let guess = Guess { proven, ..guess(1, account) };
-        let suspects = hear(guessing, guess, hour * HOUR);
+        let suspects = observe(guessing, guess, hour * HOUR);
         suspects.into_iter().next().map(|suspect| (suspect.failures, suspect.proven))
     };
     let scan: Vec<_> = (1..=24).filter_map(|n| found(&mut guessing, n, false, 1)).collect();
@@ -77,10 +77,10 @@ fn a_suspect_is_found_again_after_a_tenth_as_many_accounts() {
 fn many_sources_that_try_one_account_are_found_except_those_with_a_typo() {
     let mut guessing = Guessing::new(settings(30, 8, 3, 0));
     let user = 200;
-    assert_eq!(hear(&mut guessing, guess(user, 1), 0), []);
+    assert_eq!(observe(&mut guessing, guess(user, 1), 0), []);
     let mut suspects = Vec::new();
     for n in 0..40 {
-        suspects.extend(hear(&mut guessing, guess(u8::try_from(n % 10).unwrap(), 1), n * HOUR));
+        suspects.extend(observe(&mut guessing, guess(u8::try_from(n % 10).unwrap(), 1), n * HOUR));
     }
     let banned: HashSet<IpAddr> = suspects.iter().map(|suspect| suspect.source).collect();
     assert_eq!(banned, (0..10).map(source).collect());
@@ -91,7 +91,7 @@ fn many_sources_that_try_one_account_are_found_except_those_with_a_typo() {
     assert_eq!((&*attacked.account, attacked.failures, attacked.sources), ("1001", 41, 11));
     // A source that joins in later is found as soon as it fails more often than by mistake.
     let late: Vec<usize> =
-        (0..3).map(|n| hear(&mut guessing, guess(100, 1), (41 + n) * HOUR).len()).collect();
+        (0..3).map(|n| observe(&mut guessing, guess(100, 1), (41 + n) * HOUR).len()).collect();
     assert_eq!(late, [0, 0, 1]);
 }
 
@@ -99,7 +99,7 @@ fn many_sources_that_try_one_account_are_found_except_those_with_a_typo() {
 fn one_source_alone_attacks_no_account() {
     let mut guessing = Guessing::new(settings(30, 2, 3, 0));
     for n in 0..29 {
-        assert_eq!(hear(&mut guessing, guess(1, 1), n), []);
+        assert_eq!(observe(&mut guessing, guess(1, 1), n), []);
     }
     assert!(guessing.attacked().is_empty());
 }
@@ -108,17 +108,17 @@ fn one_source_alone_attacks_no_account() {
 fn a_success_clears_its_source_and_no_other() {
     let mut guessing = Guessing::new(settings(10, 2, 2, 0));
     for _ in 0..4 {
-        assert_eq!(hear(&mut guessing, guess(1, 1), 0), []);
-        assert_eq!(hear(&mut guessing, guess(2, 1), 0), []);
+        assert_eq!(observe(&mut guessing, guess(1, 1), 0), []);
+        assert_eq!(observe(&mut guessing, guess(2, 1), 0), []);
     }
     guessing.forget(source(1));
     assert_eq!(guessing.sources().collect::<Vec<_>>(), [source(2)]);
-    assert_eq!(hear(&mut guessing, guess(1, 1), 1), []);
+    assert_eq!(observe(&mut guessing, guess(1, 1), 1), []);
     for _ in 0..4 {
-        assert_eq!(hear(&mut guessing, guess(3, 1), 1), []);
+        assert_eq!(observe(&mut guessing, guess(3, 1), 1), []);
     }
     let suspects: HashSet<IpAddr> =
-        hear(&mut guessing, guess(3, 1), 2).into_iter().map(|suspect| suspect.source).collect();
+        observe(&mut guessing, guess(3, 1), 2).into_iter().map(|suspect| suspect.source).collect();
     assert_eq!(suspects, HashSet::from([source(2), source(3)]));
 }
 
@@ -128,8 +128,8 @@ fn proof_belongs_to_one_source() {
     let proven = |n| Guess { proven: true, ..guess(n, 1) };
     let mut suspects = Vec::new();
     for _ in 0..4 {
-        suspects.extend(hear(&mut guessing, proven(1), 0));
-        suspects.extend(hear(&mut guessing, guess(2, 1), 0));
+        suspects.extend(observe(&mut guessing, proven(1), 0));
+        suspects.extend(observe(&mut guessing, guess(2, 1), 0));
         guessing.prove(proven(3), at(0), &mut suspects); // A source without a record.
     }
     suspects.sort_by_key(|suspect| suspect.source);
@@ -137,12 +137,12 @@ fn proof_belongs_to_one_source() {
     assert_eq!(told, [(source(1), true), (source(2), false)]);
 
     let mut guessing = Guessing::new(settings(3, 5, 3, 0));
-    hear(&mut guessing, guess(2, 1), 0);
-    hear(&mut guessing, guess(2, 1), 0);
+    observe(&mut guessing, guess(2, 1), 0);
+    observe(&mut guessing, guess(2, 1), 0);
     let mut suspects = Vec::new();
     guessing.prove(proven(2), at(1), &mut suspects);
     guessing.prove(proven(2), at(1), &mut suspects);
-    suspects.extend(hear(&mut guessing, proven(2), 1));
+    suspects.extend(observe(&mut guessing, proven(2), 1));
     assert_eq!(suspects.iter().map(|s| s.proven).collect::<Vec<_>>(), [true]);
 }
 
@@ -150,7 +150,7 @@ fn proof_belongs_to_one_source() {
 fn expired_failures_are_forgotten() {
     let mut guessing = Guessing::new(settings(10, 2, 3, 50));
     for n in 0..20 {
-        hear(&mut guessing, guess(n, n.into()), 0);
+        observe(&mut guessing, guess(n, n.into()), 0);
     }
     let week = 7 * 24 * HOUR;
     assert_eq!(guessing.forget_old(1000, at(week - 1)), Some(Duration::from_secs(week - 1)));
@@ -165,10 +165,10 @@ fn sources_beyond_the_bound_still_count() {
     for n in 0..499_u16 {
         let [high, low] = n.to_be_bytes();
         let source = IpAddr::from([10, 0, high, low]);
-        assert_eq!(hear(&mut guessing, Guess { source, account, proven: false }, 0), []);
+        assert_eq!(observe(&mut guessing, Guess { source, account, proven: false }, 0), []);
     }
     assert!(guessing.attacked().is_empty());
-    hear(&mut guessing, guess(1, 7), 0);
+    observe(&mut guessing, guess(1, 7), 0);
     assert_eq!(guessing.attacked()[0].failures, 500);
 }
 
@@ -243,7 +243,7 @@ proptest! {
                     }
                 }
             }
-            let suspects = hear(&mut guessing, guess(n, account), now);
+            let suspects = observe(&mut guessing, guess(n, account), now);
             let told: HashSet<IpAddr> = suspects.iter().map(|suspect| suspect.source).collect();
             prop_assert_eq!(told, expected.into_iter().map(source).collect::<HashSet<_>>());
         }

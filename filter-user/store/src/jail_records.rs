@@ -17,23 +17,23 @@ use detection::clock::{KernelTime, Moment};
 use detection::failure::{Attempt, Class};
 
 /// The most records that are kept: about 25 MiB, which takes a tenth of a second to replay.
-pub const TOLD_MAX: usize = 131_072;
+pub const JAIL_RECORDS_MAX: usize = 131_072;
 
 /// A record of an attempt that a jail was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct JailRecord {
     /// The time.
     pub at: KernelTime,
     /// The jail's name.
     pub jail: Box<str>,
     /// The content.
-    pub what: What,
+    pub what: Content,
 }
 
 /// The kinds of records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum What {
+pub enum Content {
     /// An attempt.
     Attempt {
         /// The source that reported it.
@@ -51,19 +51,19 @@ pub enum What {
 /// `now`.
 pub(super) fn write<'a>(
     connection: &Connection,
-    told: impl IntoIterator<Item = (i64, &'a Told)>,
+    jail_records: impl IntoIterator<Item = (i64, &'a JailRecord)>,
     (now, clock): (&Clock, i64),
     findtime: Duration,
 ) -> Result<(), Failure> {
-    let mut told = told.into_iter().peekable();
-    if told.peek().is_none() {
+    let mut jail_records = jail_records.into_iter().peekable();
+    if jail_records.peek().is_none() {
         return Ok(());
     }
     // A row that may have been written before is replaced, by its number.
     let sql = "INSERT OR REPLACE INTO told (clock, number, at, jail, what)
         VALUES (?1, ?2, ?3, ?4, ?5)";
     let mut put = connection.prepare(sql)?;
-    for (number, Told { at, jail, what }) in told {
+    for (number, JailRecord { at, jail, what }) in jail_records {
         // Strings, numbers and truth values are JSON.
         let what = serde_json::to_string(what).unwrap_or_default();
         put.execute(params![clock, number, Moment::from(*at).0, jail, what])?;
@@ -73,11 +73,11 @@ pub(super) fn write<'a>(
     Ok(())
 }
 
-/// Deletes all but the last [`TOLD_MAX`].
+/// Deletes all but the last [`JAIL_RECORDS_MAX`].
 pub(super) fn shorten(connection: &Connection, clock: i64) -> Result<(), Failure> {
     let sql = "DELETE FROM told WHERE clock = ?1 AND number <= (
         SELECT number FROM told WHERE clock = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)";
-    connection.execute(sql, params![clock, i64::try_from(TOLD_MAX).unwrap_or(i64::MAX)])?;
+    connection.execute(sql, params![clock, i64::try_from(JAIL_RECORDS_MAX).unwrap_or(i64::MAX)])?;
     Ok(())
 }
 
@@ -87,22 +87,22 @@ pub(super) fn read(
     connection: &Connection,
     now: &Clock,
     findtime: Duration,
-) -> Result<Vec<Told>, Failure> {
+) -> Result<Vec<JailRecord>, Failure> {
     let sql = "SELECT at, jail, what FROM told
         WHERE clock = (SELECT id FROM clocks WHERE boot = ?1 AND boot <> '') AND at > ?2
         ORDER BY number";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query(params![now.boot, oldest(now, findtime)])?;
-    let mut told = Vec::new();
+    let mut jail_records = Vec::new();
     while let Some(row) = rows.next()? {
         let what = row.get_ref(2)?.as_str().ok();
         let what = what.and_then(|what| serde_json::from_str(what).ok());
         let at = Moment(row.get(0)?).in_this_boot();
         if let Some(what) = what {
-            told.push(Told { at, jail: row.get(1)?, what });
+            jail_records.push(JailRecord { at, jail: row.get(1)?, what });
         }
     }
-    Ok(told)
+    Ok(jail_records)
 }
 
 /// Deletes the records of other boots.
