@@ -1,0 +1,73 @@
+//! The lists that a daemon gives: bans, a jail, known peers, the history, and feeds.
+
+use std::io::{self, BufWriter};
+
+use anyhow::Result;
+use api::{BansQuery, HistoryQuery, Request};
+use filter_user::cli::{Bans, Cli, FeedsOf, FeedsTest, FeedsVerb, HistoryOf};
+use filter_user::config::Config;
+use filter_user::{client, decided, feeds, listed, listing};
+use ipnet::IpNet;
+
+use super::common::{ask, asker, print, print_json, socket};
+
+pub(crate) fn list(cli: &Cli, bans: &Bans) -> Result<()> {
+    let mut asker = asker(cli)?;
+    let how = listing::How { sort: bans.sort, limit: bans.limit };
+    let query = BansQuery {
+        jail: bans.jail.clone(),
+        scope: bans.scope.clone(),
+        inside: bans.inside,
+        since_seconds: bans.since.map(|since| since.as_secs()),
+        ..how.narrowed()
+    };
+    let page =
+        |after| client::read(asker.ask(&Request::Bans(BansQuery { after, ..query.clone() }))?);
+    let out = BufWriter::new(io::stdout().lock());
+    if bans.export {
+        return listing::export(page, out);
+    }
+    listing::list(page, how, bans.output.json, out)
+}
+
+pub(crate) fn jail(cli: &Cli, name: &str, json: bool) -> Result<()> {
+    let socket = socket(cli)?;
+    let jails = client::ask_as(&socket, &Request::Jails)?;
+    let status = client::ask_as(&socket, &Request::Status)?;
+    let jail = listed::Jail::of(name, jails, status)?;
+    if json { print_json(&jail) } else { print(&listed::jail(&jail)) }
+}
+
+pub(crate) fn peers(cli: &Cli, inside: Option<IpNet>, json: bool) -> Result<()> {
+    let socket = socket(cli)?;
+    let page = |after| client::ask_as(&socket, &Request::Peers { inside, after });
+    listed::peers(page, json, BufWriter::new(io::stdout().lock()))
+}
+
+pub(crate) fn history(cli: &Cli, arguments: &HistoryOf) -> Result<()> {
+    let socket = socket(cli)?;
+    let HistoryOf { network, since, output } = arguments;
+    let since_seconds = since.map(|since| since.as_secs());
+    let page = |before| {
+        let query = HistoryQuery { network: *network, since_seconds, before };
+        client::ask_as(&socket, &Request::History(query))
+    };
+    decided::history(page, output.json, BufWriter::new(io::stdout().lock()))
+}
+
+pub(crate) fn of_feeds(cli: &Cli, arguments: &FeedsOf) -> Result<()> {
+    match &arguments.verb {
+        None => ask(cli, &Request::Feeds, arguments.output.json, feeds::text::listed),
+        Some(FeedsVerb::Confirm { name, output }) => {
+            let request = Request::FeedsConfirm { name: name.clone() };
+            ask(cli, &request, output.json, feeds::text::confirmed)
+        }
+        Some(FeedsVerb::Test(FeedsTest { place, format, key_file, output })) => {
+            let (loaded, _) = Config::load_what_is_right(cli.config.as_deref());
+            let (place, format) = (place.clone(), format.clone());
+            let (key_file, trusted) = (key_file.clone(), loaded.config.trusted);
+            let test = feeds::test(feeds::Once { place, format, key_file, trusted })?;
+            if output.json { print_json(&test) } else { print(&feeds::text::tested(&test)) }
+        }
+    }
+}
