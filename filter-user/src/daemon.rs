@@ -392,11 +392,15 @@ struct Seen {
 
 /// Checks the host repeatedly, outside the loop: it may have many interfaces, routes and processes.
 async fn watch_host(switch: PathBuf, tell: mpsc::Sender<Seen>) {
-    let (mut asterisk, mut trunks) = (None, Arc::default());
+    let (mut asterisk, mut trunks) = (None, Arc::<Trunks>::default());
     for look in 0u32.. {
         if look.is_multiple_of(LOOKS_PER_ASTERISK) {
             let find = || (Asterisk::find(), Arc::new(Trunks::read(Path::new(ASTERISK))));
+            let before = trunks.refused.clone();
             (asterisk, trunks) = tokio::task::spawn_blocking(find).await.unwrap_or_default();
+            if let Some(why) = trunks.refused.as_ref().filter(|why| before.as_ref() != Some(why)) {
+                warn!("the trunks are not read from wazo-confgend: {why}");
+            }
         }
         let (switch, lists) = (switch.clone(), look.is_multiple_of(LOOKS_PER_LIST));
         let read = move || {

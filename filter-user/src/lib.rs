@@ -41,6 +41,7 @@ pub mod host;
 pub mod inputs;
 pub mod jail_filter;
 pub mod listed;
+mod listener;
 pub mod listing;
 pub mod log_budget;
 mod log_queue;

@@ -16,6 +16,7 @@ use ipnet::IpNet;
 
 use super::conf::Conf;
 use crate::config::HostName;
+use crate::listener::Owner;
 
 /// The maximum number of networks, and of names. More than these are ignored.
 const TRUNKS_MAX: usize = 256;
@@ -63,6 +64,8 @@ pub struct Trunks {
     pub networks: BTreeSet<IpNet>,
     /// Their host names.
     pub names: BTreeSet<HostName>,
+    /// Why wazo-confgend was not asked, if somebody else listens on its port.
+    pub refused: Option<String>,
 }
 
 impl Trunks {
@@ -73,10 +76,17 @@ impl Trunks {
         for (name, keys) in FILES {
             let conf = Conf::read(etc, name);
             trunks.take(&conf, keys);
-            if is_generated(&conf)
-                && let Some(text) = generated(name)
-            {
-                trunks.take(&Conf::of_text(etc, &text), keys);
+            if !is_generated(&conf) {
+                continue;
+            }
+            match Owner::Service.listens(CONFGEND) {
+                Ok(true) => {
+                    if let Some(text) = generated(name) {
+                        trunks.take(&Conf::of_text(etc, &text), keys);
+                    }
+                }
+                Ok(false) => {}
+                Err(why) => trunks.refused = Some(why),
             }
         }
         trunks

@@ -9,7 +9,6 @@
 
 mod actions;
 mod frames;
-mod listener;
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,11 +24,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use self::actions::SecretError;
 use self::frames::NotAmi;
 pub use self::frames::{FRAME_MAX, Frames, Message};
-use self::listener::{Owner, Place};
 use super::{ATTEMPTS_ENOUGH, Heard, Outlet, SourceState};
 use crate::config::AmiSource;
 use crate::failure::{Attempt, Verdict};
 use crate::hearing::Unparsed;
+use crate::listener::{Owner, Place};
 use crate::parse::ami::{self, Block, Response};
 
 /// Time limits.

@@ -71,7 +71,7 @@ impl Host {
     ) -> Result<Self> {
         let kernel = Kernel::new(&config);
         let networks: BTreeSet<IpNet> = trunks.iter().copied().map(IpNet::from).collect();
-        let trunks = Trunks { networks, names: BTreeSet::new() };
+        let trunks = Trunks { networks, ..Trunks::default() };
         let controller = controller(&config, &kernel, &trunks, KernelTime(0))?;
         Ok(Self {
             config,

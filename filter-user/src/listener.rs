@@ -1,8 +1,9 @@
 //! Checks in the kernel's tables of TCP sockets whether the right user owns the other end of a connection
 //! on this host.
 //!
-//! Any local user can listen on a free port and pretend to be Asterisk. He would receive the digest of the
-//! secret, and could have any address banned or made known.
+//! Any local user can listen on a free port and pretend to be another program. As Asterisk, they would
+//! receive the digest of the AMI user's secret, and could have any address banned or made known; as
+//! wazo-confgend, they could exempt addresses from bans.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -21,16 +22,26 @@ const LISTEN: u8 = 10;
 /// and the kernel may skip one.
 const READINGS: usize = 3;
 
-/// The user that, besides root, may own Asterisk's sockets.
+/// The first number of a person's account (Debian Policy 9.2.2).
+const PEOPLE: u32 = 1000;
+
+/// The users that, besides root, may own a socket.
 #[derive(Clone, Debug)]
-pub(super) struct Owner {
-    name: String,
-    uid: Option<u32>,
+pub(crate) enum Owner {
+    /// Asterisk's user, as configured.
+    Asterisk {
+        /// Its name or number.
+        name: String,
+        /// Its number, if the host has it.
+        uid: Option<u32>,
+    },
+    /// The user of any service, but no person.
+    Service,
 }
 
 /// Where the other end of a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// On this host, owned by the right user.
     Here,
     /// On another host, or in another network namespace.
@@ -38,30 +49,38 @@ pub(super) enum Place {
 }
 
 impl Owner {
-    /// The user of this name or number.
+    /// Asterisk's user, by its name or number.
     ///
     /// # Errors
     ///
     /// If the users of this host cannot be read.
-    pub(super) fn of(name: &str) -> Result<Self, String> {
+    pub(crate) fn of(name: &str) -> Result<Self, String> {
         let uid = match name.parse() {
             Ok(uid) => Some(uid),
             Err(_no_number) => User::from_name(name)
                 .map_err(|error| format!("cannot look up the user `{name}`: {error}"))?
                 .map(|user| user.uid.as_raw()),
         };
-        Ok(Self { name: name.to_owned(), uid })
+        Ok(Self::Asterisk { name: name.to_owned(), uid })
     }
 
     fn is(&self, uid: u32) -> bool {
-        uid == 0 || Some(uid) == self.uid
+        match self {
+            Self::Asterisk { uid: own, .. } => uid == 0 || Some(uid) == *own,
+            Self::Service => uid < PEOPLE,
+        }
     }
 
     fn refuse(&self, uid: u32) -> String {
-        let Self { name, uid: own } = self;
         let known = User::from_uid(Uid::from_raw(uid)).ok().flatten();
         let who =
             known.map_or_else(|| format!("the user {uid}"), |user| format!("`{}`", user.name));
+        let Self::Asterisk { name, uid: own } = self else {
+            return format!(
+                "{who} listens there, not root or a service; nothing is asked. `ss -ltnp` shows the \
+                process"
+            );
+        };
         let missing = if own.is_some() { "" } else { ", which this host does not have" };
         format!(
             "{who} listens there, not root or `{name}`{missing}; nothing is sent. `ss -ltnp` shows \
@@ -75,8 +94,18 @@ impl Owner {
     /// # Errors
     ///
     /// If another user listens, or the listener is unknown.
-    pub(super) fn check_listener(&self, at: SocketAddr) -> Result<(), String> {
+    pub(crate) fn check_listener(&self, at: SocketAddr) -> Result<(), String> {
         self.check_listeners(&sockets(|socket| socket.listens_at(at).is_some())?, at)
+    }
+
+    /// Whether the right user listens at an address of this host, so that nobody else can meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub(crate) fn listens(&self, at: SocketAddr) -> Result<bool, String> {
+        let listeners = sockets(|socket| socket.listens_at(at).is_some())?;
+        self.check_listeners(&listeners, at).map(|()| !listeners.is_empty())
     }
 
     fn check_listeners(&self, listeners: &[Socket], at: SocketAddr) -> Result<(), String> {
@@ -93,7 +122,7 @@ impl Owner {
     /// # Errors
     ///
     /// If another user owns it, or the owner is unknown.
-    pub(super) fn check_peer(&self, own: SocketAddr, peer: SocketAddr) -> Result<Place, String> {
+    pub(crate) fn check_peer(&self, own: SocketAddr, peer: SocketAddr) -> Result<Place, String> {
         for _reading in 0..READINGS {
             let ends =
                 sockets(|socket| is_same(socket.local, peer) && is_same(socket.remote, own))?;
@@ -238,7 +267,7 @@ mod tests {
                        00000000   112        0 20342 1 0000000000000000 100 0 0 10 0";
 
     fn owner(uid: Option<u32>) -> Owner {
-        Owner { name: "asterisk".to_owned(), uid }
+        Owner::Asterisk { name: "asterisk".to_owned(), uid }
     }
 
     fn rows(rows: &[&str]) -> Vec<Socket> {
@@ -299,6 +328,18 @@ mod tests {
         assert!(why.contains("listener: USER") && why.contains("does not have"), "{why}");
     }
 
+    #[test]
+    fn a_service_may_have_the_socket_and_no_person() {
+        let at = "127.0.0.1:5038".parse().unwrap();
+        for (uid, is) in
+            [("0", true), ("112", true), ("999", true), ("1000", false), ("65534", false)]
+        {
+            let row = LISTENS.replace(" 112 ", &format!(" {uid} "));
+            let checked = Owner::Service.check_listeners(&rows(&[&row]), at);
+            assert_eq!(checked.is_ok(), is, "{uid}: {checked:?}");
+        }
+    }
+
     /// The kernel shows a socket as root's until it is accepted.
     #[test]
     fn a_socket_that_nobody_has_accepted_is_nobodys() {
@@ -317,6 +358,7 @@ mod tests {
                 if address == "[::]:0" { "127.0.0.1" } else { &address[..address.len() - 2] };
             let to: SocketAddr = format!("{host}:{port}").parse().unwrap();
             me.check_listener(to).unwrap();
+            assert_eq!(me.listens(to), Ok(true), "{address}");
             let client = TcpStream::connect(to).unwrap();
             let own = client.local_addr().unwrap();
             assert!(me.check_peer(own, to).is_err(), "{address}: not accepted yet");
@@ -327,6 +369,7 @@ mod tests {
         }
         let [nobody, away] = ["127.0.0.1:1", "192.0.2.1:1"].map(|text| text.parse().unwrap());
         me.check_listener(nobody).unwrap();
+        assert_eq!(me.listens(nobody), Ok(false));
         assert!(me.check_peer(away, nobody).is_err());
         assert_eq!(me.check_peer(nobody, away), Ok(Place::Elsewhere));
     }
