@@ -16,8 +16,10 @@
 //! Everything except the waiting blocks on the disk, so it belongs on a separate thread; the amount for
 //! each turn is bounded.
 
+mod copies;
 mod files;
 pub(super) mod lines;
+mod look_up;
 mod names;
 mod position;
 mod siblings;
@@ -29,20 +31,19 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use nix::sys::inotify::{InitFlags, Inotify};
 use nix::time::{ClockId, clock_gettime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep_until};
 
-use self::files::{FileId, Followed, Opened, links, open, parent, path_of};
+use self::files::{FileId, Followed, Opened, parent};
 pub use self::lines::LINE_MAX;
-use self::lines::LineSplitter;
+use self::position::kept_path;
 pub use self::position::{FilePosition, Position};
-use self::position::{Prefix, kept_path};
-use self::siblings::{SIBLINGS_MAX, Sibling};
+use self::siblings::SIBLINGS_MAX;
 pub use self::siblings::{is_rotated, unrotated};
-use self::watch::{Changed, Dir, Watcher, name_event, watch_dir, watch_file};
+use self::watch::{Changed, Dir, Watcher};
 
 /// The most bytes that are read before others get their turn.
 const TURN_BYTES: usize = 256 * 1024;
@@ -263,120 +264,6 @@ impl LogTail {
         position
     }
 
-    /// Continues in a file of an earlier process. If it was truncated meanwhile, first in its copy, and
-    /// then in the lines that were written since.
-    fn find(&mut self, wanted: &FilePosition) -> io::Result<()> {
-        let mut places = self.places();
-        places.extend(wanted.path.iter().flat_map(|path| siblings::names(path.as_ref())));
-        let (rest, anew) = self.while_unchanged(|| rest_and_anew(wanted, &places))?;
-        match rest {
-            Copy::Rest(rest) => {
-                let lines = if wanted.in_mid_line {
-                    LineSplitter::in_mid_line()
-                } else {
-                    LineSplitter::default()
-                };
-                self.go_on(rest, wanted.offset, lines, wanted.prefix.clone(), self.files.len());
-            }
-            Copy::Read(id) => self.let_go.push(id),
-            Copy::None => self.state.missed += u64::from(wanted.offset > 0),
-        }
-        if let Some(anew) = anew {
-            self.read_on(anew, self.files.len());
-        }
-        Ok(())
-    }
-
-    /// The result of `look` at the directories while no name in them changes, because a file that is
-    /// renamed while a directory is read may be missed. If they keep changing, the last result.
-    fn while_unchanged<T>(&mut self, look: impl Fn() -> T) -> io::Result<T> {
-        let mut retries = RENAME_RETRIES;
-        loop {
-            self.drain_events()?;
-            let version = self.version();
-            let seen = look();
-            self.drain_events()?;
-            if self.version() == version || retries == 0 {
-                return Ok(seen);
-            }
-            retries -= 1;
-        }
-    }
-
-    /// Reads a file from its beginning, at this index of `files`.
-    fn read_on(&mut self, opened: Opened, place: usize) {
-        if !self.files.iter().any(|file| file.id == opened.id) {
-            let file = self.followed(opened, Start::Beginning);
-            self.files.insert(place, file);
-        }
-    }
-
-    /// Reads a file from `position`, at this index of `files`. It began with `prefix` when it was looked
-    /// up, and may have been truncated since.
-    fn go_on(
-        &mut self,
-        opened: Opened,
-        position: u64,
-        lines: LineSplitter,
-        prefix: Prefix,
-        place: usize,
-    ) {
-        if self.files.iter().any(|file| file.id == opened.id) {
-            return;
-        }
-        let mut file = self.followed(opened, Start::Beginning);
-        (file.position, file.lines, file.prefix) = (position, lines, prefix);
-        file.prefix.extend(&file.file, file.size);
-        self.files.insert(place, file);
-    }
-
-    /// Follows files that were made since the names were last read, and rotated away unseen: copies of a
-    /// truncated file, and files that had the name meanwhile. Returns the files for which this cannot be
-    /// decided yet.
-    fn find_unseen(&mut self, siblings: Vec<Sibling>, current: Option<&Opened>) -> Vec<FileId> {
-        // The inode of a deleted file may be used again.
-        self.let_go.retain(|id| siblings.iter().any(|sibling| sibling.opened.id == *id));
-        let mut undecided = Vec::new();
-        let mut unseen = Vec::new();
-        // A copy of one of these is read only when that one is truncated.
-        let mut prefixes: Vec<_> = self.files.iter().map(|file| file.prefix.clone()).collect();
-        prefixes.extend(current.map(|current| Prefix::of(&current.file, current.size)));
-        prefixes.retain(|prefix| !prefix.is_empty());
-        let current = current.map(|current| current.id);
-        for sibling in siblings {
-            let id = sibling.opened.id;
-            let is_new = |made: &SystemTime| *made >= self.looked || self.undecided.contains(&id);
-            let Some(made) = sibling.made.filter(is_new) else { continue };
-            let is_followed = self.let_go.contains(&id) || self.files.iter().any(|f| f.id == id);
-            if !sibling.rotated || Some(id) == current || is_followed {
-                continue;
-            }
-            let copy_of = |prefix: &Prefix| prefix.is_of(&sibling.opened.file);
-            if prefixes.iter().any(|prefix| prefix.identifies() && copy_of(prefix)) {
-                continue;
-            }
-            let is_empty = sibling.opened.size == 0;
-            let may_become = prefixes.iter().any(|prefix| prefix.may_become(&sibling.opened.file));
-            if may_become || prefixes.iter().any(copy_of) {
-                if made.elapsed().is_ok_and(|age| age < COPYING) {
-                    undecided.push(id);
-                    continue;
-                }
-                if may_become && !is_empty {
-                    continue;
-                }
-            }
-            unseen.push(sibling.opened);
-        }
-        for opened in unseen {
-            let place = self.files.iter().position(|file| Some(file.id) == current);
-            let place = place.unwrap_or(self.files.len());
-            self.state.rotations += 1;
-            self.read_on(opened, place);
-        }
-        undecided
-    }
-
     /// The path that is followed.
     pub fn path(&self) -> &Path {
         &self.path
@@ -502,34 +389,6 @@ impl LogTail {
         Ok(())
     }
 
-    /// Reads the unread rest of a truncated file from its copy, if there is one.
-    fn find_copy(
-        &mut self,
-        place: usize,
-        prefix: Prefix,
-        position: u64,
-        lines: LineSplitter,
-    ) -> io::Result<bool> {
-        if !prefix.identifies() {
-            // Nothing was delivered, so the copy is read like a file that was never seen.
-            return Ok(true);
-        }
-        let mut places = self.places();
-        // The name may lead to another file by now.
-        let truncated = self.files.get(place).and_then(|file| path_of(&file.file));
-        places.extend(truncated.iter().flat_map(|path| siblings::names(path)));
-        let look = || {
-            let siblings = siblings::of(&places).into_iter().map(|sibling| sibling.opened);
-            Copy::among(siblings, &prefix, position)
-        };
-        match self.while_unchanged(look)? {
-            Copy::Rest(copy) => self.go_on(copy, position, lines, prefix, place),
-            Copy::Read(id) => self.let_go.push(id),
-            Copy::None => return Ok(false),
-        }
-        Ok(true)
-    }
-
     /// Closes files without the name that are no longer written to.
     fn let_go(&mut self, now: Instant) {
         let Some(newest) = self.files.back() else {
@@ -554,248 +413,6 @@ impl LogTail {
             let_go.push(file.id);
             false
         });
-    }
-
-    /// Opens the file with the name, and the files that had it since the last time.
-    ///
-    /// Renames may happen meanwhile: the opened files are those that the events mean only if no rename
-    /// happened between reading the events and opening the files. Returns whether this was so.
-    /// files are these the files that the events meant. Whether it came to that.
-    fn look_up_names(&mut self, start: Start) -> io::Result<bool> {
-        for _ in 0..RENAME_RETRIES {
-            self.drain_events()?;
-            self.watch_links();
-            let version = self.version();
-            let looked = file_time();
-            let left: Vec<_> = self.dirs.iter().flat_map(Dir::open_left).collect();
-            let changed: Vec<_> = self.dirs.iter().map(|dir| Changed::of(&dir.path)).collect();
-            let current = open(&self.path);
-            let target = self.target(&current);
-            // A directory can contain thousands of files, and this runs every second.
-            let siblings = (!self.is_unchanged(&changed)).then(|| self.siblings(target.as_deref()));
-            self.drain_events()?;
-            if self.version() == version {
-                self.names_changed = false;
-                for dir in &mut self.dirs {
-                    dir.names.forget();
-                }
-                for file in std::mem::take(&mut self.left) {
-                    self.follow(file, Start::Beginning);
-                }
-                let undecided = self.follow_new(left, siblings, current, start);
-                (self.changed, self.looked) = (changed, looked);
-                if let Some(undecided) = undecided {
-                    self.undecided = undecided;
-                }
-                if !self.undecided.is_empty() {
-                    self.changed.clear();
-                }
-                // An undecided file may be found only between the old target and the new one.
-                if self.undecided.is_empty() || self.target.is_none() {
-                    self.target = target.or_else(|| self.target.take());
-                }
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn follow_new(
-        &mut self,
-        left: Vec<Option<Opened>>,
-        siblings: Option<Vec<Sibling>>,
-        current: io::Result<Opened>,
-        start: Start,
-    ) -> Option<Vec<FileId>> {
-        // The first file to leave the name is the one that had it before.
-        let known = usize::from(self.current.is_some());
-        for (nth, file) in left.into_iter().enumerate() {
-            match file {
-                Some(file) => self.follow(file, start),
-                None => self.state.missed += u64::from(nth >= known),
-            }
-        }
-        let unseen = |siblings| self.find_unseen(siblings, current.as_ref().ok());
-        let undecided = siblings.map(unseen);
-        (self.current, self.state.health) = match current {
-            Ok(file) => {
-                let id = file.id;
-                self.follow(file, start);
-                (Some(id), Health::Ok)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (None, Health::Waiting),
-            Err(error) => (None, Health::Failed(error.to_string())),
-        };
-        undecided
-    }
-
-    /// The files that rotation has made of the log, and the targets that a symbolic link had meanwhile.
-    fn siblings(&self, target: Option<&Path>) -> Vec<Sibling> {
-        let mut siblings = siblings::of(&self.places());
-        if let Some((old, new)) = self.target.as_deref().zip(target) {
-            siblings.extend(siblings::between(old, new));
-        }
-        siblings
-    }
-
-    /// The file to which the name leads, if it is behind a symbolic link.
-    fn target(&self, current: &io::Result<Opened>) -> Option<PathBuf> {
-        let path = current.as_ref().ok().and_then(|current| path_of(&current.file))?;
-        (path != self.path).then_some(path)
-    }
-
-    /// Whether nothing can have been created in the directories since the names were last read.
-    fn is_unchanged(&self, changed: &[Option<Changed>]) -> bool {
-        let long_ago = self.looked.checked_sub(UNCHANGED).unwrap_or(self.looked);
-        let is_old =
-            |changed: &Option<Changed>| changed.is_some_and(|changed| changed.at < long_ago);
-        *changed == self.changed && changed.iter().all(is_old)
-    }
-
-    /// The places of the log: its name, and its targets if it is a symbolic link.
-    fn places(&self) -> Vec<PathBuf> {
-        self.dirs.iter().map(Dir::followed).collect()
-    }
-
-    /// A file to read.
-    fn followed(&self, opened: Opened, start: Start) -> Followed {
-        let watch = watch_file(&self.inotify.get_ref().0, &opened.file);
-        let path = path_of(&opened.file).filter(|path| *path != self.path);
-        let mut file = Followed::new(opened, watch, start);
-        file.path = path.as_deref().and_then(kept_path);
-        file
-    }
-
-    fn follow(&mut self, opened: Opened, start: Start) {
-        if self.files.iter().any(|file| file.id == opened.id) {
-            return;
-        }
-        self.state.rotations += u64::from(!self.files.is_empty());
-        let file = self.followed(opened, start);
-        self.files.push_back(file);
-    }
-
-    fn version(&self) -> u64 {
-        self.dirs.iter().map(|dir| dir.names.version()).sum()
-    }
-
-    fn drain_events(&mut self) -> io::Result<()> {
-        loop {
-            match self.inotify.get_ref().read() {
-                Ok(events) => self.handle(&events),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn handle(&mut self, events: &[InotifyEvent]) {
-        let before = self.version();
-        for event in events {
-            // Events of files only wake the reader; events that were lost may have concerned names.
-            self.names_changed |= event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
-            let Some(event_for) = name_event(event) else {
-                continue;
-            };
-            for dir in self.dirs.iter_mut().filter(|dir| dir.watch == Some(event.wd)) {
-                dir.names.handle(event_for);
-            }
-        }
-        self.names_changed |= self.version() != before;
-    }
-
-    /// Also watches for renames where the file is, and on the way there, if the name is a symbolic link.
-    fn watch_links(&mut self) {
-        for _ in 0..RENAME_RETRIES {
-            let links = links(&self.path);
-            let same = |(dir, link): &(&Dir, &PathBuf)| dir.followed() == **link;
-            let kept = self.dirs.iter().zip(&links).take_while(same).count().max(1);
-            if kept == self.dirs.len() && kept == links.len() {
-                return;
-            }
-            let dropped: Vec<Dir> = self.dirs.drain(kept..).collect();
-            // Files that had a name there are still read to their end.
-            self.left.extend(dropped.iter().flat_map(Dir::open_left).flatten());
-            let dropped: Vec<_> = dropped.into_iter().filter_map(|dir| dir.watch).collect();
-            let inotify = &self.inotify.get_ref().0;
-            let added = links.iter().skip(kept).filter_map(|link| Dir::watch(inotify, link).ok());
-            let known = self.dirs.len();
-            self.dirs.extend(added);
-            self.unwatch(dropped);
-            self.changed.clear();
-            if self.dirs.len() - known < links.len() - kept {
-                // Nothing was written after its end yet.
-                return;
-            }
-        }
-    }
-
-    /// Another directory with the same name may have replaced a directory.
-    fn watch_dirs_again(&mut self) {
-        let inotify = &self.inotify.get_ref().0;
-        let mut replaced = Vec::new();
-        for dir in &mut self.dirs {
-            let watch = watch_dir(inotify, &dir.path).ok();
-            if watch != dir.watch {
-                replaced.extend(std::mem::replace(&mut dir.watch, watch));
-            }
-        }
-        self.unwatch(replaced);
-    }
-
-    /// Ends watches of directories in which no name is looked for any more.
-    fn unwatch(&self, watches: Vec<WatchDescriptor>) {
-        for watch in watches {
-            if self.dirs.iter().all(|dir| dir.watch != Some(watch)) {
-                // The watch is already gone if the directory is.
-                self.inotify.get_ref().0.rm_watch(watch).ok();
-            }
-        }
-    }
-}
-
-/// The unread rest of a file that was truncated.
-#[derive(Debug)]
-enum Copy {
-    /// The rest is in this file.
-    Rest(Opened),
-    /// There is none: all of this copy was read before the file was truncated.
-    Read(FileId),
-    /// There is no copy.
-    None,
-}
-
-impl Copy {
-    /// Finds the copy of a file that began with `prefix` and was read up to `position`.
-    fn among(others: impl Iterator<Item = Opened>, prefix: &Prefix, position: u64) -> Self {
-        if !prefix.identifies() {
-            return Self::None;
-        }
-        let mut read = Self::None;
-        for other in others {
-            if other.size >= position && prefix.is_of(&other.file) {
-                return Self::Rest(other);
-            }
-            let begins = Prefix::of(&other.file, other.size);
-            if other.size < position && begins.identifies() && prefix.begins_with(&begins) {
-                read = Self::Read(other.id);
-            }
-        }
-        read
-    }
-}
-
-/// Where to continue after `wanted`, and the file that was truncated since, to read from its beginning.
-fn rest_and_anew(wanted: &FilePosition, places: &[PathBuf]) -> (Copy, Option<Opened>) {
-    let id = FileId { device: wanted.device, inode: wanted.inode };
-    let mut siblings: Vec<_> =
-        siblings::of(places).into_iter().map(|sibling| sibling.opened).collect();
-    let same = siblings.iter().position(|sibling| sibling.id == id);
-    match same.map(|place| siblings.swap_remove(place)) {
-        Some(same) if same.size >= wanted.offset && wanted.prefix.is_of(&same.file) => {
-            (Copy::Rest(same), None)
-        }
-        same => (Copy::among(siblings.into_iter(), &wanted.prefix, wanted.offset), same),
     }
 }
 
