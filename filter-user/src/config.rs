@@ -5,6 +5,7 @@
 //!
 //! Must never look at the host.
 
+mod api;
 mod changes;
 mod contradictions;
 mod document;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::api::{Api, Loopback};
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
 pub use self::feeds::{Feed, Place};
 pub use self::kind::LIST_MAX;
@@ -117,6 +119,8 @@ pub struct Config {
     pub feeds: BTreeMap<String, Feed>,
     /// Where failures are read from.
     pub sources: Sources,
+    /// How the daemon is reached over TCP.
+    pub api: Api,
     /// Where the daemon keeps its files.
     pub paths: Paths,
 }
@@ -170,6 +174,7 @@ impl Default for Config {
                 sshd: SshdSource { log: SshdLog::Auto, auth_log: "/var/log/auth.log".into() },
                 logs: SOURCES.iter().filter_map(default_log).collect(),
             },
+            api: Api::default(),
             paths: Paths {
                 state: "/var/lib/ringfence".into(),
                 runtime: "/run/ringfence".into(),

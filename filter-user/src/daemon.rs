@@ -16,6 +16,8 @@ mod reload;
 mod safety;
 mod server;
 mod sources;
+mod tcp;
+mod tokens;
 mod trial;
 mod turns;
 
@@ -41,7 +43,6 @@ use self::notify::Notify;
 pub use self::reload::Load;
 use self::reload::Reloads;
 use self::safety::Safety;
-use self::server::Inbox;
 pub(crate) use self::server::who;
 use self::sources::Sources;
 use self::trial::Trial;
@@ -187,7 +188,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
         info!("still in force from before this start: {}", count(controller.ban_count(), "ban"));
     }
 
-    let (server, Inbox { questions, scrapes }) = server::start(socket, controller.events().clone());
+    let (server, inbox) = server::start(socket, config.api, controller.events().clone());
 
     let mut sources = Sources::start(&config, positions, &mut controller);
     sources.wire(responses, &mut controller);
@@ -200,8 +201,8 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
         controller,
         sources,
         events,
-        questions,
-        scrapes,
+        questions: inbox.questions,
+        scrapes: inbox.scrapes,
         names,
         feeds: Feeds::start(&config),
         store_news,

@@ -17,6 +17,7 @@
 //! A field that is added to a reply within a version has `#[serde(default)]`, so that a command can read what an
 //! older daemon sends until it is restarted.
 
+pub mod acl;
 mod active;
 mod audit;
 mod bans;

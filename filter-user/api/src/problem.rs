@@ -16,7 +16,9 @@ pub enum ErrorId {
     InvalidRequest,
     /// The request is understood and refused for what it asks.
     Refused,
-    /// Only root may send it.
+    /// Over TCP: there is no valid token or login.
+    Unauthorized,
+    /// The user may not send it.
     Forbidden,
     /// There is nothing at this path. A daemon of another version may have it.
     NoSuchEndpoint,
@@ -38,9 +40,10 @@ pub enum ErrorId {
 
 impl ErrorId {
     /// All kinds.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::InvalidRequest,
         Self::Refused,
+        Self::Unauthorized,
         Self::Forbidden,
         Self::NoSuchEndpoint,
         Self::NotFound,
@@ -56,6 +59,7 @@ impl ErrorId {
     pub fn status(self) -> u16 {
         match self {
             Self::InvalidRequest | Self::Refused => 400,
+            Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::NoSuchEndpoint | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,

@@ -108,6 +108,9 @@ pub struct Route {
     pub in_path: &'static [Parameter],
     /// The parameters that may be in the query.
     pub in_query: &'static [Parameter],
+    /// What a token of wazo-auth must allow for it over TCP, as an ACL. A name in a path is no part of it, because
+    /// addresses contain dots.
+    pub acl: &'static str,
     /// A parameter that must be `true` in the query, so that a path without a network by mistake does nothing.
     pub assured_by: Option<&'static str>,
 }
@@ -118,6 +121,7 @@ impl Route {
         path: &'static str,
         command: &'static str,
         answer: &'static str,
+        acl: &'static str,
     ) -> Self {
         Self {
             method,
@@ -127,6 +131,7 @@ impl Route {
             implied: &[],
             in_path: &[],
             in_query: &[],
+            acl,
             assured_by: None,
         }
     }
@@ -134,7 +139,8 @@ impl Route {
 
 const NETWORK: &[Parameter] = &[parameter("network", Kind::Network)];
 
-static STATUS: Route = Route::new(Method::Get, "/1.0/status", "status", "status");
+static STATUS: Route =
+    Route::new(Method::Get, "/1.0/status", "status", "status", "ringfence.status.read");
 static BANS: Route = Route {
     in_query: &[
         parameter("jail", Kind::Text),
@@ -145,56 +151,78 @@ static BANS: Route = Route {
         parameter("limit", Kind::Number),
         parameter("after", Kind::Place),
     ],
-    ..Route::new(Method::Get, "/1.0/bans", "bans", "bans")
+    ..Route::new(Method::Get, "/1.0/bans", "bans", "bans", "ringfence.bans.read")
 };
 static ACTIVE: Route = Route {
     in_query: &[parameter("limit", Kind::Number), parameter("packets", Kind::Networks)],
-    ..Route::new(Method::Get, "/1.0/attackers", "active", "active")
+    ..Route::new(Method::Get, "/1.0/attackers", "active", "active", "ringfence.attackers.read")
 };
-static BAN: Route = Route::new(Method::Post, "/1.0/bans", "ban", "ban");
-static BAN_MANY: Route = Route::new(Method::Post, "/1.0/bans/batch", "ban-many", "ban-many");
-static TAKE_OVER: Route = Route::new(Method::Post, "/1.0/bans/import", "take-over", "take-over");
+static BAN: Route = Route::new(Method::Post, "/1.0/bans", "ban", "ban", "ringfence.bans.create");
+static BAN_MANY: Route =
+    Route::new(Method::Post, "/1.0/bans/batch", "ban-many", "ban-many", "ringfence.bans.create");
+static TAKE_OVER: Route =
+    Route::new(Method::Post, "/1.0/bans/import", "take-over", "take-over", "ringfence.bans.create");
 static UNBAN: Route = Route {
     implied: &[("which", "network")],
     in_path: NETWORK,
     in_query: &[parameter("inside", Kind::Switch)],
-    ..Route::new(Method::Delete, "/1.0/bans/{network}", "unban", "unban")
+    ..Route::new(Method::Delete, "/1.0/bans/{network}", "unban", "unban", "ringfence.bans.delete")
 };
 static UNBAN_MANY: Route = Route {
     implied: &[("which", "networks")],
-    ..Route::new(Method::Post, "/1.0/bans/lift", "unban", "unban")
+    ..Route::new(Method::Post, "/1.0/bans/lift", "unban", "unban", "ringfence.bans.delete")
 };
 static UNBAN_MANUAL: Route = Route {
     implied: &[("which", "manual")],
-    ..Route::new(Method::Post, "/1.0/bans/lift/manual", "unban", "unban")
+    ..Route::new(Method::Post, "/1.0/bans/lift/manual", "unban", "unban", "ringfence.bans.delete")
 };
 static UNBAN_JAIL: Route = Route {
     implied: &[("which", "jail")],
     in_path: &[parameter("jail", Kind::Text)],
-    ..Route::new(Method::Delete, "/1.0/jails/{jail}/bans", "unban", "unban")
+    ..Route::new(
+        Method::Delete,
+        "/1.0/jails/{jail}/bans",
+        "unban",
+        "unban",
+        "ringfence.bans.delete",
+    )
 };
 static UNBAN_ALL: Route = Route {
     implied: &[("which", "all")],
     assured_by: Some("all"),
-    ..Route::new(Method::Delete, "/1.0/bans", "unban", "unban")
+    ..Route::new(Method::Delete, "/1.0/bans", "unban", "unban", "ringfence.bans.delete")
 };
 static WHY: Route = Route {
     in_path: &[parameter("address", Kind::Text)],
-    ..Route::new(Method::Get, "/1.0/sources/{address}", "why", "why")
+    ..Route::new(Method::Get, "/1.0/sources/{address}", "why", "why", "ringfence.sources.read")
 };
-static JAILS: Route = Route::new(Method::Get, "/1.0/jails", "jails", "jails");
+static JAILS: Route =
+    Route::new(Method::Get, "/1.0/jails", "jails", "jails", "ringfence.jails.read");
 static SET: Route = Route {
     in_path: &[parameter("jail", Kind::Text), parameter("setting", Kind::Text)],
-    ..Route::new(Method::Put, "/1.0/jails/{jail}/settings/{setting}", "set", "set")
+    ..Route::new(
+        Method::Put,
+        "/1.0/jails/{jail}/settings/{setting}",
+        "set",
+        "set",
+        "ringfence.jails.update",
+    )
 };
-static FEEDS: Route = Route::new(Method::Get, "/1.0/feeds", "feeds", "feeds");
+static FEEDS: Route =
+    Route::new(Method::Get, "/1.0/feeds", "feeds", "feeds", "ringfence.feeds.read");
 static FEEDS_CONFIRM: Route = Route {
     in_path: &[parameter("name", Kind::Text)],
-    ..Route::new(Method::Post, "/1.0/feeds/{name}/confirm", "feeds-confirm", "feeds-confirm")
+    ..Route::new(
+        Method::Post,
+        "/1.0/feeds/{name}/confirm",
+        "feeds-confirm",
+        "feeds-confirm",
+        "ringfence.feeds.update",
+    )
 };
 static PEERS: Route = Route {
     in_query: &[parameter("inside", Kind::Network), parameter("after", Kind::Text)],
-    ..Route::new(Method::Get, "/1.0/peers", "peers", "peers")
+    ..Route::new(Method::Get, "/1.0/peers", "peers", "peers", "ringfence.peers.read")
 };
 static HISTORY: Route = Route {
     in_query: &[
@@ -202,31 +230,58 @@ static HISTORY: Route = Route {
         parameter("since_seconds", Kind::Number),
         parameter("before", Kind::Number),
     ],
-    ..Route::new(Method::Get, "/1.0/history", "history", "history")
+    ..Route::new(Method::Get, "/1.0/history", "history", "history", "ringfence.history.read")
 };
 static MAINTENANCE: Route = Route {
     implied: &[("maintenance", "status")],
-    ..Route::new(Method::Get, "/1.0/maintenance", "maintenance", "maintenance")
+    ..Route::new(
+        Method::Get,
+        "/1.0/maintenance",
+        "maintenance",
+        "maintenance",
+        "ringfence.maintenance.read",
+    )
 };
 static MAINTENANCE_ON: Route = Route {
     implied: &[("maintenance", "on")],
-    ..Route::new(Method::Put, "/1.0/maintenance", "maintenance", "maintenance")
+    ..Route::new(
+        Method::Put,
+        "/1.0/maintenance",
+        "maintenance",
+        "maintenance",
+        "ringfence.maintenance.update",
+    )
 };
 static MAINTENANCE_OFF: Route = Route {
     implied: &[("maintenance", "off")],
-    ..Route::new(Method::Delete, "/1.0/maintenance", "maintenance", "maintenance")
+    ..Route::new(
+        Method::Delete,
+        "/1.0/maintenance",
+        "maintenance",
+        "maintenance",
+        "ringfence.maintenance.update",
+    )
 };
-static ALLOWS: Route = Route::new(Method::Get, "/1.0/allows", "allows", "allows");
+static ALLOWS: Route =
+    Route::new(Method::Get, "/1.0/allows", "allows", "allows", "ringfence.allows.read");
 static ALLOW: Route = Route {
     in_path: NETWORK,
-    ..Route::new(Method::Put, "/1.0/allows/{network}", "allow", "allow")
+    ..Route::new(Method::Put, "/1.0/allows/{network}", "allow", "allow", "ringfence.allows.update")
 };
 static DISALLOW: Route = Route {
     in_path: NETWORK,
-    ..Route::new(Method::Delete, "/1.0/allows/{network}", "disallow", "allow")
+    ..Route::new(
+        Method::Delete,
+        "/1.0/allows/{network}",
+        "disallow",
+        "allow",
+        "ringfence.allows.delete",
+    )
 };
-static CONFIRM: Route = Route::new(Method::Post, "/1.0/confirm", "confirm", "confirm");
-static RELOAD: Route = Route::new(Method::Post, "/1.0/reload", "reload", "reload");
+static CONFIRM: Route =
+    Route::new(Method::Post, "/1.0/confirm", "confirm", "confirm", "ringfence.confirm.create");
+static RELOAD: Route =
+    Route::new(Method::Post, "/1.0/reload", "reload", "reload", "ringfence.reload.create");
 
 /// All routes, by path.
 pub static ROUTES: [&Route; 26] = [

@@ -50,6 +50,8 @@ impl Config {
             sources,
             // The same.
             feeds,
+            // Connections that exist, and logins, belong to the listener.
+            api,
             paths,
             // The rest takes effect at once.
             dry_run: _,
@@ -83,6 +85,7 @@ impl Config {
             offenders,
             escalation,
             sources,
+            api,
             paths,
             jails: jails.collect(),
             feeds,

@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::kind::{self, Kind, Wrong};
 use super::yaml::{Node, Problem};
 use super::{
-    ByteLimits, Capacity, ClassLimits, Config, Confirm, Escalation, Exposure, Feed, FilterName,
-    GuessingSettings, Increment, JailSettings, Limit, Limits, Mode, OwnJail, Paths, PortClass,
-    Protect, RECIDIVE, Sources, SshdLog, Thresholds, Unproven, Watchdog, Weights, services,
+    Api, ByteLimits, Capacity, ClassLimits, Config, Confirm, Escalation, Exposure, Feed,
+    FilterName, GuessingSettings, Increment, JailSettings, Limit, Limits, Mode, OwnJail, Paths,
+    PortClass, Protect, RECIDIVE, Sources, SshdLog, Thresholds, Unproven, Watchdog, Weights,
+    services,
 };
 use crate::duration;
 use crate::register::{self, LogSetting, Reads};
@@ -44,7 +45,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     let Config { protect, ports, exposure, ipv6_prefix, capacity, .. } = config;
     let names: Rc<[String]> = ports.names().into();
     let Config { limits, watchdog, confirm, peers, offenders, escalation, signatures, .. } = config;
-    let Config { jails, feeds, sources, paths, .. } = config;
+    let Config { jails, feeds, sources, api, paths, .. } = config;
     let mut fields = vec![
         field(
             "interfaces",
@@ -119,6 +120,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
         fields.extend(feed_fields(name, feed, &names));
     }
     fields.extend(source_fields(sources));
+    fields.extend(api_fields(api));
     fields.extend(path_fields(paths));
     fields
 }
@@ -148,6 +150,23 @@ fn exposure_fields(exposure: &mut Exposure) -> [Field<'_>; 3] {
             "exposure.dry_run",
             "Count the packets that `exposure` would drop, but let them pass.",
             Flag(&mut exposure.dry_run),
+        ),
+    ]
+}
+
+fn api_fields(api: &mut Api) -> [Field<'_>; 2] {
+    let place = "an address and a port on the loopback interface, or `\"\"` for none";
+    [
+        field(
+            "api.listen",
+            "Where the daemon offers the API over TCP, on the loopback interface only. A client needs a token of \
+             wazo-auth.",
+            kind::OrNone(&mut api.listen, place, "127.0.0.1:9510"),
+        ),
+        field(
+            "api.wazo_auth",
+            "Where wazo-auth checks the tokens of clients over TCP; `\"\"` to accept no tokens.",
+            kind::OrNone(&mut api.wazo_auth, place, "127.0.0.1:9497"),
         ),
     ]
 }

@@ -1,37 +1,45 @@
-//! One connection to the control socket: reads a request in HTTP/1.1 and writes the reply.
+//! Reads a request in HTTP/1.1 from a connection, and writes the reply.
 //!
-//! hyper reads and writes the messages. This module bounds their size and time, and says meanwhile that the
-//! daemon works on a request.
+//! hyper reads and writes the messages. This module bounds their size and time, has the [`Backend`] decide who may
+//! send a request, and says meanwhile that the daemon works on it.
+
+mod stream;
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use api::acl;
 use api::{
-    Answer, By, ErrorId, Problem, REQUEST_MAX, Refusal, Reply, WANTS_SIGNS, find, methods, resource,
+    Answer, ErrorId, Problem, REQUEST_MAX, Refusal, Reply, WANTS_SIGNS, find, methods, resource,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
-use tokio::net::UnixStream;
+use nix::sys::socket::{MsgFlags, recv};
 use tokio::sync::mpsc;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::timeout;
 
+use self::stream::Socket;
+pub use self::stream::Stream;
 use crate::metrics::Format;
+pub use hyper::header::HeaderMap;
 
 /// How long a client may take to send its request, and how long it may take nothing of the reply.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -94,13 +102,53 @@ impl Body for Sent {
     }
 }
 
+/// The user who sends a request.
+#[derive(Clone, Debug, Default)]
+pub struct Author {
+    /// The name, for the log.
+    pub who: String,
+    /// The source of the user's session, if it is an SSH session.
+    pub from: Option<IpAddr>,
+    /// The port to which that session is connected.
+    pub ssh_port: Option<u16>,
+}
+
+/// What a request needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// The ACL that a token must allow.
+    pub acl: &'static str,
+    /// Whether it may change anything.
+    pub changes: bool,
+}
+
+impl Needs {
+    const fn to_read(acl: &'static str) -> Self {
+        Self { acl, changes: false }
+    }
+}
+
 /// What stands behind a connection.
 pub trait Backend {
     /// Called when a request has arrived.
     fn arrived(&self);
 
+    /// Whether a request with these headers is answered at all.
+    ///
+    /// # Errors
+    ///
+    /// If it is not, for example because another site has a browser send it.
+    fn greet(&self, headers: &HeaderMap) -> Result<(), Refusal>;
+
+    /// Finds out who sends a request, and whether this user may send it.
+    fn admit(
+        &self,
+        headers: &HeaderMap,
+        needs: Needs,
+    ) -> impl Future<Output = Result<Author, Refusal>> + Send;
+
     /// Answers a request.
-    fn answer(&self, request: api::Request, by: By) -> impl Future<Output = Reply> + Send;
+    fn answer(&self, request: api::Request, author: Author) -> impl Future<Output = Reply> + Send;
 
     /// Listens to events.
     ///
@@ -118,7 +166,8 @@ pub trait Backend {
 /// # Errors
 ///
 /// If the client is too slow, sends no HTTP or disconnects.
-pub async fn serve(stream: UnixStream, backend: impl Backend) -> io::Result<()> {
+pub async fn serve(stream: impl Into<Stream>, backend: impl Backend) -> io::Result<()> {
+    let stream = stream.into();
     match timeout(PATIENCE, first_byte(&stream)).await?? {
         // The client only checked whether a daemon runs.
         None => return Ok(()),
@@ -136,32 +185,9 @@ pub async fn serve(stream: UnixStream, backend: impl Backend) -> io::Result<()> 
             let body = collected(body).await;
             has_request.store(true, Ordering::Relaxed);
             backend.arrived();
+            let reply = reply(&head, body, backend, &stream).await;
             let target = head.uri.path_and_query().map_or("", |target| target.as_str());
-            Ok::<_, Infallible>(match (head.method.as_str(), target) {
-                ("GET", "/1.0/api/api.yml") => written(StatusCode::OK, "application/yaml", API),
-                ("GET", "/metrics") => {
-                    let accept = head.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
-                    let format = Format::accepted(accept);
-                    match backend.metrics(format).await {
-                        Ok(page) => written(StatusCode::OK, format.media_type(), page),
-                        Err(refusal) => of_refusal(&refusal, target),
-                    }
-                }
-                ("GET", "/1.0/events") => match backend.listen() {
-                    Ok(events) => of_body(StatusCode::OK, EVENTS, Sent::Events(events)),
-                    Err(refusal) => of_refusal(&refusal, target),
-                },
-                (method, target) => match body.and_then(|body| find(method, target, &body)) {
-                    Err(refusal) => of_refusal(&refusal, target),
-                    Ok((_, request)) => {
-                        let answer = backend.answer(request, by(&head.headers));
-                        match while_there(&stream, wants_signs(&head.headers), answer).await {
-                            Reply::Ok(answer) => of_answer(&answer, target),
-                            Reply::Error(refusal) => of_refusal(&refusal, target),
-                        }
-                    }
-                },
-            })
+            Ok::<_, Infallible>(reply.unwrap_or_else(|refusal| of_refusal(&refusal, target)))
         }
     });
     let served = http1::Builder::new()
@@ -174,16 +200,52 @@ pub async fn serve(stream: UnixStream, backend: impl Backend) -> io::Result<()> 
     served.map_err(io::Error::other)
 }
 
+/// The reply to a request.
+async fn reply(
+    head: &Parts,
+    body: Result<Bytes, Refusal>,
+    backend: &impl Backend,
+    stream: &Stream,
+) -> Result<Written, Refusal> {
+    let Parts { method, uri, headers, .. } = head;
+    backend.greet(headers)?;
+    let target = uri.path_and_query().map_or("", |target| target.as_str());
+    Ok(match (method.as_str(), target) {
+        ("GET", "/1.0/api/api.yml") => written(StatusCode::OK, "application/yaml", API),
+        ("GET", "/metrics") => {
+            backend.admit(headers, Needs::to_read(acl::METRICS)).await?;
+            let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+            let format = Format::accepted(accept);
+            let page = backend.metrics(format).await?;
+            written(StatusCode::OK, format.media_type(), page)
+        }
+        ("GET", "/1.0/events") => {
+            backend.admit(headers, Needs::to_read(acl::EVENTS)).await?;
+            of_body(StatusCode::OK, EVENTS, Sent::Events(backend.listen()?))
+        }
+        (method, target) => {
+            let (route, request) = find(method, target, &body?)?;
+            let needs = Needs { acl: route.acl, changes: request.changes() };
+            let author = backend.admit(headers, needs).await?;
+            let answer = backend.answer(request, author);
+            match while_there(stream, wants_signs(headers), answer).await {
+                Reply::Ok(answer) => of_answer(&answer, target),
+                Reply::Error(refusal) => return Err(refusal),
+            }
+        }
+    })
+}
+
 /// The first byte that a client sends, without taking it; `None` if it sends nothing.
-async fn first_byte(stream: &UnixStream) -> io::Result<Option<u8>> {
+async fn first_byte(stream: &Stream) -> io::Result<Option<u8>> {
     let mut first = [0];
     let peek = || Ok(recv(stream.as_raw_fd(), &mut first, MsgFlags::MSG_PEEK)?);
-    let length = stream.async_io(tokio::io::Interest::READABLE, peek).await?;
+    let length = stream.when_readable(peek).await?;
     Ok((length > 0).then_some(first[0]))
 }
 
 /// Replies to a command that knows no HTTP.
-async fn tell_old_command(stream: &UnixStream) -> io::Result<()> {
+async fn tell_old_command(stream: &Stream) -> io::Result<()> {
     // A socket that is closed with unread bytes reports an error to the other end.
     let mut unread = vec![0; HEAD_MAX];
     timeout(PATIENCE, stream.readable()).await??;
@@ -207,11 +269,6 @@ async fn collected(body: Incoming) -> Result<Bytes, Refusal> {
     }
 }
 
-/// What a client says about the author of a change.
-fn by(headers: &HeaderMap) -> By {
-    By::of_headers(|name| headers.get(name)?.to_str().ok())
-}
-
 fn wants_signs(headers: &HeaderMap) -> bool {
     let prefer = HeaderName::from_static("prefer");
     headers.get_all(prefer).iter().any(|value| value.as_bytes() == WANTS_SIGNS.as_bytes())
@@ -219,7 +276,7 @@ fn wants_signs(headers: &HeaderMap) -> bool {
 
 /// Waits for the answer as long as the client is connected, and meanwhile gives it signs, if it wants any.
 async fn while_there(
-    client: &UnixStream,
+    client: &Stream,
     wants_signs: bool,
     answer: impl Future<Output = Reply>,
 ) -> Reply {
@@ -245,7 +302,7 @@ async fn while_there(
 
 /// Whether both directions of a connection are closed. A client that has only closed its sending side is
 /// still connected.
-fn has_left(stream: &UnixStream) -> bool {
+fn has_left(stream: &Stream) -> bool {
     let mut polled = [PollFd::new(stream.as_fd(), PollFlags::empty())];
     let hung_up =
         |polled: &PollFd| polled.revents().is_some_and(|r| r.contains(PollFlags::POLLHUP));
@@ -296,7 +353,11 @@ fn written(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Wr
 fn of_body(status: StatusCode, kind: &'static str, body: Sent) -> Written {
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    // Over TCP a browser may read it: it must neither keep it nor take it for something else.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     reply
 }
 
@@ -309,79 +370,4 @@ pub(super) fn refused() -> String {
          connection: close\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
-}
-
-/// A connection on which a client must not be slow.
-struct Socket {
-    stream: Arc<UnixStream>,
-    /// Whether the request has arrived. Until then `reading` is the deadline for it.
-    has_request: Arc<AtomicBool>,
-    reading: Pin<Box<Sleep>>,
-    /// The deadline for the client to take something of the reply.
-    writing: Option<Pin<Box<Sleep>>>,
-}
-
-impl Socket {
-    fn new(stream: Arc<UnixStream>, has_request: Arc<AtomicBool>) -> Self {
-        Self { stream, has_request, reading: Box::pin(sleep(PATIENCE)), writing: None }
-    }
-}
-
-impl Read for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        mut into: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut bytes = [0; 4096];
-        let room = into.remaining().min(bytes.len());
-        loop {
-            if self.stream.poll_read_ready(context)?.is_pending() {
-                if !self.has_request.load(Ordering::Relaxed) {
-                    ready!(self.reading.as_mut().poll(context));
-                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-                }
-                return Poll::Pending;
-            }
-            match self.stream.try_read(&mut bytes[..room]) {
-                Ok(length) => {
-                    into.put_slice(&bytes[..length]);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-}
-
-impl Write for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            if self.stream.poll_write_ready(context)?.is_pending() {
-                let deadline = self.writing.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
-                ready!(deadline.as_mut().poll(context));
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            match self.stream.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => {
-                    self.writing = None;
-                    return Poll::Ready(done);
-                }
-            }
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(shutdown(self.stream.as_raw_fd(), Shutdown::Write)?))
-    }
 }

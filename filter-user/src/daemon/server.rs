@@ -1,4 +1,5 @@
-//! The control socket: admits clients, passes their requests to the daemon's loop and says who sent them.
+//! The control socket: admits clients, passes their requests to the daemon's loop and says who sent them. `tcp` does
+//! the same over TCP.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,13 +12,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result, bail};
 use api::{By, ErrorId, Refusal, Reply, Request};
 use bytes::Bytes;
+use hyper::header::HeaderMap;
 use log::{debug, warn};
 use nix::unistd::geteuid;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 
-use super::http::{self, Backend, PATIENCE};
+use super::http::{self, Author, Backend, Needs, PATIENCE, Stream};
+use super::tcp;
+use crate::config::Api;
 use crate::events::Hub;
 use crate::metrics::{self, Format, Process, Snapshot};
 
@@ -27,7 +31,7 @@ const CLIENTS: usize = 64;
 
 /// The most listeners to events, and the most of them when another one is neither root nor the daemon's user.
 const LISTENERS: usize = 128;
-const LISTENERS_OF_OTHERS: usize = 64;
+pub(super) const LISTENERS_OF_OTHERS: usize = 64;
 
 /// The most requests that wait for the loop. When there are more, the client waits.
 const QUESTIONS_WAITING: usize = 16;
@@ -77,7 +81,7 @@ pub(super) fn bind(path: &Path) -> Result<UnixListener> {
 
 /// The clients of one kind of user, by number.
 #[derive(Clone, Default)]
-struct Clients(Arc<Mutex<BTreeMap<u64, Client>>>);
+pub(super) struct Clients(Arc<Mutex<BTreeMap<u64, Client>>>);
 
 struct Client {
     task: AbortHandle,
@@ -90,7 +94,7 @@ impl Clients {
     }
 
     /// Makes room for another client. Returns whether there is some.
-    fn make_room(&self) -> bool {
+    pub(super) fn make_room(&self) -> bool {
         self.with(|clients| {
             if clients.len() < CLIENTS {
                 return true;
@@ -104,13 +108,31 @@ impl Clients {
         })
     }
 
+    /// Notes that a request of a client has arrived.
+    pub(super) fn arrived(&self, number: u64) {
+        self.with(|clients| {
+            if let Some(client) = clients.get_mut(&number) {
+                client.has_asked = true;
+            }
+        });
+    }
+
+    /// Gives the place of a client to others, because it is counted elsewhere.
+    pub(super) fn leave(&self, number: u64) {
+        self.with(|clients| drop(clients.remove(&number)));
+    }
+
     /// Serves a client.
-    fn serve(&self, number: u64, stream: UnixStream, peer: Option<u32>, asks: &Asks) {
-        let client = Asking { asks: asks.clone(), peer, number, clients: self.clone() };
-        let clients = self.clone();
+    pub(super) fn serve(
+        &self,
+        number: u64,
+        stream: impl Into<Stream>,
+        backend: impl Backend + Send + Sync + 'static,
+    ) {
+        let (stream, clients) = (stream.into(), self.clone());
         let serve = async move {
-            if let Err(error) = http::serve(stream, client).await {
-                debug!("control socket: {error}");
+            if let Err(error) = http::serve(stream, backend).await {
+                debug!("a client: {error}");
             }
             clients.with(|clients| drop(clients.remove(&number)));
         };
@@ -124,10 +146,10 @@ impl Clients {
 
 /// The ways to the loop.
 #[derive(Clone)]
-struct Asks {
-    questions: mpsc::Sender<Question>,
-    scrapes: mpsc::Sender<Scrape>,
-    events: Hub,
+pub(super) struct Asks {
+    pub(super) questions: mpsc::Sender<Question>,
+    pub(super) scrapes: mpsc::Sender<Scrape>,
+    pub(super) events: Hub,
 }
 
 /// Where the counts for the metrics go.
@@ -141,37 +163,70 @@ struct Asking {
     clients: Clients,
 }
 
-impl Backend for Asking {
-    fn arrived(&self) {
-        self.clients.with(|clients| {
-            if let Some(client) = clients.get_mut(&self.number) {
-                client.has_asked = true;
-            }
-        });
+impl Asks {
+    /// Passes a request to the loop, and waits for its reply.
+    pub(super) async fn put(&self, request: Request, author: Author) -> Reply {
+        let Author { who, from, ssh_port } = author;
+        let stopping = || Reply::Error(Refusal::new(ErrorId::Unavailable, STOPPING));
+        let (reply, answer) = oneshot::channel();
+        let question = Question { request, who, from, ssh_port, reply };
+        if self.questions.send(question).await.is_err() {
+            return stopping();
+        }
+        answer.await.unwrap_or_else(|_| stopping())
     }
 
-    async fn answer(&self, request: Request, by: By) -> Reply {
-        put(request, by, self.peer, &self.asks.questions).await
-    }
-
-    fn listen(&self) -> Result<mpsc::Receiver<Bytes>, Refusal> {
-        let is_trusted = is_trusted(self.peer, geteuid().as_raw());
-        let most = if is_trusted { LISTENERS } else { LISTENERS_OF_OTHERS };
+    /// Listens to events, unless there are this many listeners.
+    pub(super) fn listen(&self, most: usize) -> Result<mpsc::Receiver<Bytes>, Refusal> {
         let refused = || Refusal::new(ErrorId::Unavailable, "too many clients listen to events");
-        let listener = self.asks.events.listen(most).ok_or_else(refused)?;
-        // It has a place among the listeners instead.
-        self.clients.with(|clients| drop(clients.remove(&self.number)));
-        Ok(listener)
+        self.events.listen(most).ok_or_else(refused)
     }
 
-    async fn metrics(&self, format: Format) -> Result<String, Refusal> {
+    /// The page of metrics.
+    pub(super) async fn metrics(&self, format: Format) -> Result<String, Refusal> {
         let (tell, counts) = oneshot::channel();
         let stopping = || Refusal::new(ErrorId::Unavailable, STOPPING);
-        self.asks.scrapes.send(tell).await.map_err(|_closed| stopping())?;
+        self.scrapes.send(tell).await.map_err(|_closed| stopping())?;
         let counts = counts.await.map_err(|_closed| stopping())?;
         let failed = |why: String| Refusal::new(ErrorId::Failed, why);
         let counts = counts.map_err(failed)?;
         metrics::page(counts, Process::read(), format).map_err(|why| failed(why.to_string()))
+    }
+}
+
+impl Backend for Asking {
+    fn arrived(&self) {
+        self.clients.arrived(self.number);
+    }
+
+    /// The socket's mode decides who can connect.
+    fn greet(&self, _: &HeaderMap) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    async fn admit(&self, headers: &HeaderMap, needs: Needs) -> Result<Author, Refusal> {
+        if !may(self.peer, geteuid().as_raw(), needs.changes) {
+            return Err(Refusal::new(ErrorId::Forbidden, NOT_ROOT));
+        }
+        let by = By::of_headers(|name| headers.get(name)?.to_str().ok());
+        Ok(Author { who: who(self.peer, &by), from: by.from, ssh_port: by.ssh_port })
+    }
+
+    async fn answer(&self, request: Request, author: Author) -> Reply {
+        self.asks.put(request, author).await
+    }
+
+    fn listen(&self) -> Result<mpsc::Receiver<Bytes>, Refusal> {
+        let is_trusted = is_trusted(self.peer, geteuid().as_raw());
+        let listener =
+            self.asks.listen(if is_trusted { LISTENERS } else { LISTENERS_OF_OTHERS })?;
+        // It has a place among the listeners instead.
+        self.clients.leave(self.number);
+        Ok(listener)
+    }
+
+    async fn metrics(&self, format: Format) -> Result<String, Refusal> {
+        self.asks.metrics(format).await
     }
 }
 
@@ -181,12 +236,30 @@ pub(super) struct Inbox {
     pub(super) scrapes: mpsc::Receiver<Scrape>,
 }
 
-/// Serves clients on a task of its own.
-pub(super) fn start(listener: UnixListener, events: Hub) -> (JoinHandle<()>, Inbox) {
+/// Serves clients of the control socket, and of TCP if it is configured, each on a task of its own.
+pub(super) fn start(listener: UnixListener, api: Api, events: Hub) -> (Serving, Inbox) {
     let (ask, questions) = mpsc::channel(QUESTIONS_WAITING);
     let (scrape, scrapes) = mpsc::channel(1);
     let asks = Asks { questions: ask, scrapes: scrape, events };
-    (tokio::spawn(serve(listener, asks)), Inbox { questions, scrapes })
+    let tcp = api.listen.map(|at| tokio::spawn(tcp::serve(at, api.wazo_auth, asks.clone())));
+    let socket = tokio::spawn(serve(listener, asks));
+    (Serving { socket, tcp }, Inbox { questions, scrapes })
+}
+
+/// The tasks that serve clients.
+pub(super) struct Serving {
+    socket: JoinHandle<()>,
+    tcp: Option<JoinHandle<()>>,
+}
+
+impl Serving {
+    /// Serves nobody any more.
+    pub(super) fn abort(&self) {
+        self.socket.abort();
+        if let Some(tcp) = &self.tcp {
+            tcp.abort();
+        }
+    }
 }
 
 /// Serves clients until it is aborted.
@@ -198,7 +271,9 @@ async fn serve(listener: UnixListener, asks: Asks) {
                 let peer = stream.peer_cred().ok().map(|peer| peer.uid());
                 let clients = if is_trusted(peer, geteuid().as_raw()) { &own } else { &others };
                 if clients.make_room() {
-                    clients.serve(number, stream, peer, &asks);
+                    let client =
+                        Asking { asks: asks.clone(), peer, number, clients: clients.clone() };
+                    clients.serve(number, stream, client);
                 } else if let Err(error) = stream.try_write(http::refused().as_bytes()) {
                     debug!("control socket: {error}");
                 }
@@ -218,8 +293,8 @@ fn is_trusted(peer: Option<u32>, own: u32) -> bool {
 }
 
 /// Whether a user may send a request. The group, which the socket's mode lets in, may only look.
-fn may(peer: Option<u32>, own: u32, request: &Request) -> bool {
-    is_trusted(peer, own) || !request.changes()
+fn may(peer: Option<u32>, own: u32, changes: bool) -> bool {
+    is_trusted(peer, own) || !changes
 }
 
 /// The requester as text: the user of the process according to the kernel, and the details that the
@@ -240,21 +315,6 @@ pub(crate) fn who(uid: Option<u32>, by: &By) -> String {
         Some(from) => format!("{who} from {from}"),
         None => who,
     }
-}
-
-/// Passes a request to the loop, and waits for its reply.
-async fn put(request: Request, by: By, peer: Option<u32>, ask: &mpsc::Sender<Question>) -> Reply {
-    if !may(peer, geteuid().as_raw(), &request) {
-        return Reply::Error(Refusal::new(ErrorId::Forbidden, NOT_ROOT));
-    }
-    let who = who(peer, &by);
-    let By { from, ssh_port, .. } = by;
-    let stopping = || Reply::Error(Refusal::new(ErrorId::Unavailable, STOPPING));
-    let (reply, answer) = oneshot::channel();
-    if ask.send(Question { request, who, from, ssh_port, reply }).await.is_err() {
-        return stopping();
-    }
-    answer.await.unwrap_or_else(|_| stopping())
 }
 
 #[cfg(test)]

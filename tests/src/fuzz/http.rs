@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use filter_user::control::{By, Call, ErrorId, Refusal, Reply, Request, find};
-use filter_user::daemon::http::{self, Backend};
+use filter_user::control::{Call, ErrorId, Refusal, Reply, Request, find};
+use filter_user::daemon::http::{self, Author, Backend, HeaderMap, Needs};
 use filter_user::metrics::Format;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -54,7 +54,15 @@ struct Refusing;
 impl Backend for Refusing {
     fn arrived(&self) {}
 
-    async fn answer(&self, request: Request, _: By) -> Reply {
+    fn greet(&self, _: &HeaderMap) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    async fn admit(&self, _: &HeaderMap, _: Needs) -> Result<Author, Refusal> {
+        Ok(Author::default())
+    }
+
+    async fn answer(&self, request: Request, _: Author) -> Reply {
         assert!(find_again(&request), "{request:?}");
         Reply::Error(Refusal::new(ErrorId::Refused, "no"))
     }

@@ -24,7 +24,7 @@ const BINARY_MAX: u64 = 15_000_000;
 const MAINTAINER: (&str, &str) = ("The Ringfence developers", "developers@ringfence.example");
 
 /// Files that are installed unchanged from the repository.
-const FILES: [(&str, &str); 13] = [
+const FILES: [(&str, &str); 14] = [
     ("packaging/config.yml", "etc/ringfence/config.yml"),
     ("packaging/ringfence.service", "usr/lib/systemd/system/ringfence.service"),
     ("packaging/sysusers.d/ringfence.conf", "usr/lib/sysusers.d/ringfence.conf"),
@@ -52,6 +52,7 @@ const FILES: [(&str, &str); 13] = [
         "packaging/prometheus/ringfence-metrics.timer",
         "usr/share/doc/ringfence/examples/prometheus/ringfence-metrics.timer",
     ),
+    ("packaging/nginx/ringfence", "usr/share/doc/ringfence/examples/nginx/ringfence"),
     ("packaging/grafana/ringfence.json", "usr/share/doc/ringfence/examples/grafana/ringfence.json"),
 ];
 

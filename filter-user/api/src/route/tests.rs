@@ -104,3 +104,34 @@ fn an_error_names_its_resource() {
         assert_eq!((was.as_deref(), its.as_deref()), (kind, id), "{target}");
     }
 }
+
+/// An ACL is `ringfence`, what it is about, and the action, as Wazo's daemons have it.
+#[test]
+fn each_route_has_an_acl() {
+    for route in ROUTES {
+        let parts: Vec<_> = route.acl.split('.').collect();
+        let [service, resource, action] = parts[..] else { panic!("{}", route.acl) };
+        assert_eq!(service, "ringfence");
+        assert!(
+            route.path.split('/').any(|part| part == resource),
+            "{}: {}",
+            route.path,
+            route.acl
+        );
+        let Ok((_, request)) = find(route.method.as_str(), &example(route.path), b"") else {
+            // It needs a body, so it changes something.
+            assert_ne!(action, "read", "{}", route.path);
+            continue;
+        };
+        assert_eq!(action == "read", route.method == Method::Get, "{}", route.path);
+        assert!(action != "read" || !request.changes(), "{}: {}", route.path, route.acl);
+    }
+}
+
+/// A path with values.
+fn example(path: &str) -> String {
+    let values = [("{network}", "192.0.2.1"), ("{address}", "192.0.2.1"), ("{jail}", "sshd")];
+    let path =
+        values.into_iter().fold(path.to_owned(), |path, (name, value)| path.replace(name, value));
+    path.replace("{name}", "a").replace("{setting}", "maxretry")
+}

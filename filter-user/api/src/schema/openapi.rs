@@ -28,8 +28,8 @@ fn values() -> Value {
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
         path[route.method.as_str().to_lowercase()] = operation;
     }
-    for (path, kind, what) in OTHERS {
-        paths.insert(path.to_owned(), other(kind, what));
+    for (path, kind, what, acl) in OTHERS {
+        paths.insert(path.to_owned(), other(kind, what, acl));
     }
     answers(&mut components);
     json!({
@@ -38,13 +38,25 @@ fn values() -> Value {
             "title": "Ringfence",
             "version": "1.0",
             "description": "What the Ringfence daemon can be asked over its control socket. Members of the \
-                group `ringfence` may send GET requests; the others are for root.",
+                group `ringfence` may send GET requests; the others are for root. Over TCP, if `api.listen` is \
+                set, each request needs a token of wazo-auth with the ACL that it names.",
             "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "The Unix socket /run/ringfence/control.sock"}],
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"wazo_auth_token": {"type": "apiKey", "in": "header",
+                "name": "X-Auth-Token", "description": "A token of wazo-auth, over TCP only."}},
+        },
     })
+}
+
+/// Says which ACL an operation needs.
+fn guard(operation: &mut Value, acl: &str) {
+    operation["description"] = format!("**Required ACL:** `{acl}`").into();
+    // None over the control socket.
+    operation["security"] = json!([{}, {"wazo_auth_token": []}]);
 }
 
 /// The official schema of the format, under the Apache License 2.0, has no objection.
@@ -80,28 +92,34 @@ fn the_document_is_valid() {
 }
 
 /// The paths that are answered without a request: their type and description.
-const OTHERS: [(&str, &str, &str); 3] = [
-    ("/1.0/api/api.yml", "application/yaml", "This document."),
+const OTHERS: [(&str, &str, &str, Option<&str>); 3] = [
+    ("/1.0/api/api.yml", "application/yaml", "This document.", None),
     (
         "/1.0/events",
         "text/event-stream",
         "What happens from now on, as server-sent events. The data of each has the schema `event`.",
+        Some(acl::EVENTS),
     ),
     (
         "/metrics",
         "text/plain",
         "The metrics, for Prometheus; in the format of OpenMetrics if it is accepted.",
+        Some(acl::METRICS),
     ),
 ];
 
-fn other(kind: &str, what: &str) -> Value {
-    json!({"get": {
+fn other(kind: &str, what: &str, acl: Option<&str>) -> Value {
+    let mut other = json!({"get": {
         "summary": what,
         "responses": {
             "200": {"description": what, "content": {kind: {"schema": {"type": "string"}}}},
             "default": problem(),
         },
-    }})
+    }});
+    if let Some(acl) = acl {
+        guard(&mut other["get"], acl);
+    }
+    other
 }
 
 /// The schema of a type; what it refers to goes to the components.
@@ -184,6 +202,7 @@ fn operation(route: &Route, variant: &Value) -> Value {
             "default": problem(),
         },
     });
+    guard(&mut operation, route.acl);
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
     }

@@ -341,6 +341,10 @@ fn configs() -> impl Strategy<Value = Config> {
                     .chain(own.map(|own| ("of-my-own", own_jail(&jail, own))))
                     .collect(),
                 feeds: feeds(how.2, &paths.0),
+                api: Api {
+                    listen: dry_run.then(|| "127.0.0.1:9510".parse().unwrap()),
+                    wazo_auth: None,
+                },
                 sources,
                 paths: Paths { state: paths.0, runtime: paths.1, bpffs: paths.2 },
             }

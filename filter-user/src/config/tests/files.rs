@@ -383,6 +383,9 @@ sources:
     auth_log: /var/log/auth.log  # default
   wazo_provd:
     log: /var/log/wazo-provd-fail2ban.log  # default
+api:
+  listen: \"\"  # default
+  wazo_auth: \"127.0.0.1:9497\"  # default
 paths:
   state: /var/lib/ringfence  # default
   runtime: /run/ringfence  # default
