@@ -116,6 +116,10 @@ fn problem(fault: &Fault<'_>) -> Option<Problem> {
         Fault::Unrecognised(heard) => {
             (Level::Warning, format!("{}: {}", heard.source, heard.problem))
         }
+        Fault::FeedFailed(feed) => {
+            let (name, state) = (&feed.name, feed.state.as_str());
+            (Level::Warning, format!("the feed {name} is {state}: {}", why(&feed.problem)))
+        }
         Fault::NearlyFull(bans) => (
             Level::Warning,
             format!("{} bans are in force, with room for {}", bans.active, bans.capacity),
@@ -150,7 +154,7 @@ fn not_enforcing(state: EnforcementState) -> Option<(Level, String)> {
 
 #[cfg(test)]
 mod tests {
-    use api::{Exposure, Hearing, State, StoreState};
+    use api::{Exposure, FeedHealth, FeedState, Hearing, State, StoreState};
 
     use super::*;
     use crate::examples::healthy;
@@ -162,10 +166,15 @@ mod tests {
         assert_eq!(check.line(), "RINGFENCE OK: protects eth0 and eth1, 3 bans in force");
     }
 
+    fn feed(state: FeedState) -> FeedHealth {
+        let (name, problem) = ("drop".to_owned(), Some("no route".to_owned()));
+        FeedHealth { name, state, problem, fetched: None }
+    }
+
     #[test]
     fn what_is_wrong_is_said_and_the_worst_decides() {
         type Change = fn(&mut Status);
-        let cases: [(Change, Level, &str); 19] = [
+        let cases: [(Change, Level, &str); 22] = [
             (|s| s.interfaces[1].protected = false, Level::Critical, "eth1 is unprotected"),
             (|s| s.interfaces[0].learning = false, Level::Warning, "learned"),
             (|s| s.interfaces[0].fallback = Some("why".to_owned()), Level::Ok, "eth0"),
@@ -189,6 +198,13 @@ mod tests {
             (|s| (s.bans.active, s.bans.capacity) = (899, 1000), Level::Ok, "899 bans"),
             (|s| (s.bans.active, s.bans.capacity) = (900, 1000), Level::Warning, "room for 1000"),
             (|s| s.log.lost = 7, Level::Warning, "7 lines"),
+            (
+                |s| s.feeds = vec![feed(FeedState::Failing)],
+                Level::Warning,
+                "the feed drop is failing: no route",
+            ),
+            (|s| s.feeds = vec![feed(FeedState::Expired)], Level::Warning, "drop is expired"),
+            (|s| s.feeds = vec![feed(FeedState::Paused)], Level::Ok, "3 bans"),
             (
                 |s| {
                     let (subject, problem) = ("eth2".to_owned(), "a|b\nc".to_owned());

@@ -54,7 +54,7 @@ pub use self::bans::lifting::Ticket;
 use self::digest::Digest;
 use self::enforcement::Known;
 use self::feeds::Feeds;
-pub use self::feeds::{FeedCounts, FeedUpdate};
+pub use self::feeds::{FeedCounts, FeedHealth, FeedUpdate};
 use self::happened::Announcer;
 use self::jails::Jails;
 use self::limited::LimitedSources;

@@ -12,7 +12,7 @@ mod host;
 mod sshd;
 mod trunks;
 
-use api::{EnforcementState, Source, Status};
+use api::{EnforcementState, FeedState, Source, Status};
 use serde::Serialize;
 
 use crate::check::{self, Level};
@@ -153,6 +153,23 @@ fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
             "see the daemon's log: `journalctl -u ringfence`",
         ),
         Fault::Unrecognised(heard) => Finding::new(&heard.source, &*heard.problem, &*heard.remedy),
+        Fault::FeedFailed(feed) => {
+            let (problem, state) = (feed.problem.as_deref(), feed.state.as_str());
+            let remedy = match feed.state {
+                FeedState::Refused => format!(
+                    "look at the list; `ringfence feeds confirm {}` uses it as it is",
+                    feed.name
+                ),
+                FeedState::Waiting
+                | FeedState::Ok
+                | FeedState::Failing
+                | FeedState::Expired
+                | FeedState::Paused => "`ringfence feeds test URL` fetches a list once; the daemon tries again by itself"
+                    .to_owned(),
+            };
+            let problem = problem.map_or_else(|| state.to_owned(), |why| format!("{state}: {why}"));
+            Finding::new(&format!("feed:{}", feed.name), problem, remedy)
+        }
         Fault::NearlyFull(bans) => Finding::new(
             "bans",
             format!("{} are in force, with room for {}", bans.active, bans.capacity),

@@ -3,8 +3,8 @@
 //! Both match on every fault, so that neither can omit a new one.
 
 use api::{
-    Bans, EnforcementState, Exposure, Hearing, Interface, Log, Source, State, Status, Store,
-    StoreState,
+    Bans, EnforcementState, Exposure, FeedHealth, FeedState, Hearing, Interface, Log, Source,
+    State, Status, Store, StoreState,
 };
 
 use crate::register::{ASTERISK_JAIL, WIRE};
@@ -45,6 +45,8 @@ pub(crate) enum Fault<'a> {
     Lost(&'a Source),
     /// The source probably does not get the messages that it should.
     Unrecognised(&'a Hearing),
+    /// The list of the feed cannot be fetched, or must be confirmed.
+    FeedFailed(&'a FeedHealth),
     /// There is little room left for bans.
     NearlyFull(&'a Bans),
     /// Lines of the daemon's log were lost.
@@ -92,6 +94,12 @@ pub(crate) fn faults(status: &Status) -> Vec<Fault<'_>> {
         }
     }
     faults.extend(status.hearing.iter().map(Fault::Unrecognised));
+    let is_failed = |feed: &&FeedHealth| match feed.state {
+        FeedState::Failing | FeedState::Expired | FeedState::Refused => true,
+        // An administrator has lifted its bans.
+        FeedState::Waiting | FeedState::Ok | FeedState::Paused => false,
+    };
+    faults.extend(status.feeds.iter().filter(is_failed).map(Fault::FeedFailed));
     let Bans { active, capacity, .. } = status.bans;
     if capacity > 0 && active.saturating_mul(100) >= capacity.saturating_mul(NEARLY_FULL) {
         faults.push(Fault::NearlyFull(&status.bans));

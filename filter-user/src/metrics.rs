@@ -79,6 +79,8 @@ pub struct Snapshot {
     /// The sources of failures, by name: whether all of this name are read, and when an attempt was last read, in
     /// seconds since 1970.
     pub sources: BTreeMap<&'static str, (bool, Option<f64>)>,
+    /// The feeds.
+    pub feeds: Vec<FeedCount>,
     /// The interfaces: their names and modes, and whether they are protected.
     pub interfaces: Vec<(String, &'static str, bool)>,
     /// Known peers now.
@@ -105,6 +107,21 @@ pub struct Snapshot {
     pub prevented: u64,
     /// Lines of the daemon's log that were lost.
     pub log_lost: u64,
+}
+
+/// A feed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FeedCount {
+    /// Its name.
+    pub name: String,
+    /// Whether it is fetched as planned, and its list is in use.
+    pub up: bool,
+    /// When it was last fetched, in seconds since 1970.
+    pub fetched: Option<f64>,
+    /// The entries of the list in use.
+    pub entries: u64,
+    /// Packets that its bans matched.
+    pub packets: u64,
 }
 
 /// Packets of an interface with one reason.

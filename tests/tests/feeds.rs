@@ -245,6 +245,55 @@ fn the_decisions_of_crowdsec_are_enforced() {
     nothing_is_left().unwrap();
 }
 
+/// What `status --check` says.
+fn check(ringfence: &Ringfence) -> String {
+    let told = ringfence.client().run(&["status", "--check"], false).unwrap();
+    told.stdout
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn servers_that_stall_delay_nothing() {
+    let lists = Lists::new();
+    for (name, how) in [("stall.txt", "stall"), ("trickle.txt", "trickle")] {
+        lists.serve(name, "185.0.0.66\n");
+        fs::write(lists.file(&format!("{name}.how")), how).unwrap();
+    }
+    lists.serve("good.txt", "185.0.0.67\n");
+    let feeds: String = ["stall", "trickle", "good"]
+        .map(|name| {
+            format!("  {name}: {{url: 'http://127.0.0.1:8099/{name}.txt', interval: 2s}}\n")
+        })
+        .concat();
+    let mut ringfence = lists.start(&feeds);
+    // A feed and a ban by hand do not wait for them, nor does a list that changes.
+    becomes(&ringfence, "good", "ok", 1);
+    let client = ringfence.client();
+    client.run(&["ban", "185.0.0.68"], false).unwrap().success("ban").unwrap();
+    assert!(!lists.reaches(1, SIP_PORT) && !lists.reaches(2, SIP_PORT));
+    lists.serve("good.txt", "185.0.0.66\n");
+    assert!(until(SOON, || lists.reaches(1, SIP_PORT) && !lists.reaches(0, SIP_PORT)));
+    for name in ["stall", "trickle"] {
+        becomes(&ringfence, name, "failing", 0);
+    }
+    let said = check(&ringfence);
+    assert!(said.contains("the feed stall is failing: "), "{said}");
+    let metrics = client.run(&["metrics"], false).unwrap().success("metrics").unwrap().stdout;
+    for line in ["ringfence_feed_up{feed=\"stall\"} 0", "ringfence_feed_up{feed=\"good\"} 1"] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+    for name in ["stall.txt.how", "trickle.txt.how"] {
+        fs::remove_file(lists.file(name)).unwrap();
+    }
+    becomes(&ringfence, "stall", "ok", 1);
+    becomes(&ringfence, "trickle", "ok", 1);
+    let said = check(&ringfence);
+    assert!(!said.contains("feed"), "{said}");
+    ringfence.stop().unwrap();
+    drop((ringfence, lists));
+    nothing_is_left().unwrap();
+}
+
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn a_list_that_goes_wrong_changes_nothing() {

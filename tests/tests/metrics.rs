@@ -125,8 +125,9 @@ fn a_real_prometheus_answers_every_query_of_the_dashboard() {
     let log = directory.path().join("fail2ban");
     fs::write(&log, "").unwrap();
     let hosts = Hosts::new().unwrap();
-    let mut daemon =
-        Ringfence::start(&hosts.pbx, &ringfence::built().unwrap(), &Config::new(&log)).unwrap();
+    let mut config = Config::new(&log);
+    config.more = format!("feeds: {{partners: {{url: {}}}}}\n", log.display());
+    let mut daemon = Ringfence::start(&hosts.pbx, &ringfence::built().unwrap(), &config).unwrap();
     let client = daemon.client();
     client.run(&["ban", &ATTACKERS[0].to_string()], false).unwrap().success("ban").unwrap();
     let mut to = fs::OpenOptions::new().append(true).open(&log).unwrap();

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::MaintenanceState;
+use crate::{FeedState, MaintenanceState};
 
 /// What the daemon protects, sees and drops.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,10 +53,27 @@ pub struct Status {
     pub hearing: Vec<Hearing>,
     /// Traffic that the filter does not see.
     pub exposure: Vec<Exposure>,
+    /// The feeds.
+    #[serde(default)]
+    pub feeds: Vec<FeedHealth>,
     /// Bans of networks with many offenders.
     pub escalation: Escalation,
     /// The jails.
     pub jails: Vec<JailCount>,
+}
+
+/// Whether a feed is fetched as planned.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct FeedHealth {
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: FeedState,
+    /// What is wrong with it, and what to do; null if nothing is.
+    pub problem: Option<String>,
+    /// When the list was last fetched, or found to be unchanged; null if never.
+    pub fetched: Option<String>,
 }
 
 /// The addresses that the host depends on. No jail bans them, and a manual ban needs `force`; limits apply to them.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::feeds::Listed;
+use api::FeedState;
 use ipnet::IpNet;
 use log::{info, warn};
 
@@ -67,6 +68,19 @@ pub struct FeedUpdate {
     pub clocks: (KernelTime, u64),
 }
 
+/// How the last fetch of a feed went, which the controller only passes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FeedHealth {
+    /// Its state.
+    pub state: FeedState,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+    /// When it was last fetched, since 1970.
+    pub fetched: Option<Duration>,
+    /// The entries of the list in use.
+    pub entries: u64,
+}
+
 /// What the controller knows about a feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FeedCounts {
@@ -122,6 +136,7 @@ struct Feed {
     /// Spared entries that are not remembered.
     more_spared: u64,
     is_paused: bool,
+    health: FeedHealth,
     /// Packets of bans that were removed.
     packets_before: u64,
     /// Packets of the bans in force at the last count.
@@ -170,6 +185,7 @@ impl Feeds {
             spared: BTreeMap::new(),
             more_spared: 0,
             is_paused: false,
+            health: FeedHealth::default(),
             packets_before: 0,
             packets: 0,
         };
@@ -217,6 +233,24 @@ impl<D: Datapath> Controller<D> {
     /// Whether [`take_feed`](Self::take_feed) can be called.
     pub fn takes_feeds(&self) -> bool {
         self.feeds.work.is_none()
+    }
+
+    /// Remembers how the last fetch of a feed went.
+    pub fn note_feed(&mut self, place: u8, health: FeedHealth) {
+        if let Some(feed) = self.feeds.at(place) {
+            feed.health = health;
+        }
+    }
+
+    /// The names of the feeds, and how their last fetches went.
+    pub(super) fn feed_health(&self) -> impl Iterator<Item = (&str, FeedHealth)> {
+        self.feeds.all.iter().map(|feed| {
+            let mut health = feed.health.clone();
+            if feed.is_paused {
+                (health.state, health.problem) = (FeedState::Paused, None);
+            }
+            (&*feed.name, health)
+        })
     }
 
     /// Begins an update of the bans of a feed.

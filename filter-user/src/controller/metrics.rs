@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api::{EnforcementState, State};
+use api::{EnforcementState, FeedState, State};
 use filter_common::decision;
 
 use super::Controller;
@@ -15,7 +15,7 @@ use crate::datapath::{Count, Datapath, InterfaceCounters};
 use crate::failure::Class;
 use crate::jail::Jail;
 use crate::logging;
-use crate::metrics::{Packets, Reactions, Snapshot};
+use crate::metrics::{FeedCount, Packets, Reactions, Snapshot};
 
 /// What only the metrics count, since the start.
 #[derive(Default)]
@@ -71,6 +71,13 @@ impl<D: Datapath> Controller<D> {
             *up &= source.state.0 == State::Ok;
             *last = later(*last, self.read_at(source));
         }
+        let feeds = self.feed_health().zip(0..).map(|((name, health), place)| FeedCount {
+            name: name.to_owned(),
+            up: matches!(health.state, FeedState::Ok | FeedState::Waiting),
+            fetched: health.fetched.map(|at| at.as_secs_f64()),
+            entries: health.entries,
+            packets: self.feed_counts(place).packets,
+        });
         let failures = self.meters.failures.iter();
         let store = self.bans.store().status();
         let made = |jail: &Jail| {
@@ -89,6 +96,7 @@ impl<D: Datapath> Controller<D> {
             failures: failures.map(|(labels, count)| (*labels, *count)).collect(),
             unwitnessed: self.meters.unwitnessed,
             sources,
+            feeds: feeds.collect(),
             interfaces: counters.iter().map(of_interface).collect(),
             known_peers: self.datapath.known_count(),
             spared: self.attempts.spared(),

@@ -7,11 +7,13 @@ use api::{
     Status, Store, StoreState, Verdict,
 };
 use filter_common::decision;
+use jiff::Timestamp;
 
 use super::Controller;
+use super::feeds::FeedHealth;
 use super::sources::{self, hearing};
 use crate::ban::Origin;
-use crate::clock::KernelTime;
+use crate::clock::{KernelTime, Rfc3339};
 use crate::datapath::{Count, Datapath, InterfaceCounters};
 use crate::logging;
 
@@ -55,6 +57,7 @@ impl<D: Datapath> Controller<D> {
             sources: self.sources.present().map(|source| self.source(source, now)).collect(),
             hearing: self.hearing_findings(now),
             exposure: self.sources.exposures().to_vec(),
+            feeds: self.feed_health().map(|(name, health)| feed(name, health)).collect(),
             escalation: Escalation {
                 enabled: self.escalation.networks().settings().enabled,
                 offenders: self.escalation.networks().len() as u64,
@@ -92,6 +95,16 @@ impl<D: Datapath> Controller<D> {
             rules: hearing::rules(&source.observed, |at| self.heard_at(at, now)),
             unparsed: hearing::unparsed(&source.observed, |at| self.heard_at(at, now)),
         }
+    }
+}
+
+fn feed(name: &str, health: FeedHealth) -> api::FeedHealth {
+    let at = health.fetched.and_then(|since| Timestamp::UNIX_EPOCH.checked_add(since).ok());
+    api::FeedHealth {
+        name: name.to_owned(),
+        state: health.state,
+        problem: health.problem,
+        fetched: at.map(|at| Rfc3339(at).to_string()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Connects the tasks that fetch the lists of feeds with the controller, and answers requests about feeds.
 
+use std::time::Duration;
+
 use api::{Answer, ErrorId, FeedRow, FeedState, Feeds as Rows, Refusal, Reply, Request};
 use jiff::Timestamp;
 use log::info;
@@ -8,7 +10,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::server::Question;
 use crate::clock::Rfc3339;
 use crate::config::Config;
-use crate::controller::Controller;
+use crate::controller::{Controller, FeedHealth};
 use crate::datapath::Datapath;
 use crate::feeds::{self, Confirm, News, Report, Running};
 use crate::log_budget::MANUAL;
@@ -36,6 +38,9 @@ impl Feeds {
     pub(super) fn take<D: Datapath>(&mut self, controller: &mut Controller<D>, news: News) {
         let News { feed, report, update } = news;
         if let Some(last) = self.reports.get_mut(usize::from(feed)) {
+            let Report { state, problem, fetched, entries, .. } = report.clone();
+            let fetched = (fetched > 0).then(|| Duration::from_secs(fetched));
+            controller.note_feed(feed, FeedHealth { state, problem, fetched, entries });
             *last = report;
         }
         if let Some(update) = update {

@@ -1,6 +1,6 @@
 //! The table of metrics: name, description, kind, and the samples of each.
 
-use super::{Packets, Page};
+use super::{FeedCount, Packets, Page};
 
 /// What a metric may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +114,30 @@ pub(super) const TABLE: &[Metric] = &[
                 .filter_map(|(name, (_, last))| Some(sample([("source", *name)], (*last)?)))
                 .collect()
         },
+    },
+    Metric {
+        name: "ringfence_feed_up",
+        help: "Whether a feed is fetched as planned, and its list is used",
+        kind: Kind::Gauge,
+        samples: |page| of_feeds(page, |feed| Some(truth(feed.up))),
+    },
+    Metric {
+        name: "ringfence_feed_last_fetch_timestamp_seconds",
+        help: "When the list of a feed was last fetched, in seconds since 1970; absent until it is",
+        kind: Kind::Gauge,
+        samples: |page| of_feeds(page, |feed| feed.fetched),
+    },
+    Metric {
+        name: "ringfence_feed_entries",
+        help: "The entries of the list of a feed that is in use",
+        kind: Kind::Gauge,
+        samples: |page| of_feeds(page, |feed| Some(number(feed.entries))),
+    },
+    Metric {
+        name: "ringfence_feed_packets",
+        help: "Packets that the bans of a feed matched since the start of the daemon",
+        kind: Kind::Counter,
+        samples: |page| of_feeds(page, |feed| Some(number(feed.packets))),
     },
     Metric {
         name: "ringfence_protected",
@@ -243,6 +267,11 @@ pub(super) const TABLE: &[Metric] = &[
         samples: |page| some(page.process.started),
     },
 ];
+
+fn of_feeds(page: &Page, value: fn(&FeedCount) -> Option<f64>) -> Vec<Sample> {
+    let feeds = page.snapshot.feeds.iter();
+    feeds.filter_map(|feed| Some(sample([("feed", &*feed.name)], value(feed)?))).collect()
+}
 
 fn by_reason(packets: &[Packets], value: fn(&Packets) -> u64) -> Vec<Sample> {
     let sample_of = |of: &Packets| {

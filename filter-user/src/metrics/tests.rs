@@ -22,6 +22,12 @@ fn full() -> Snapshot {
         failures: vec![(("sshd", "login", true), 11)],
         sources: [("sshd", (true, Some(1.5e9))), ("ami", (false, None))].into(),
         interfaces: vec![("eth0".to_owned(), "native", true)],
+        feeds: vec![FeedCount {
+            name: "drop".to_owned(),
+            fetched: Some(1.5e9),
+            entries: 3,
+            ..FeedCount::default()
+        }],
         maps: vec![("bans", 5, 100)],
         reactions,
         ..Snapshot::default()
@@ -42,6 +48,8 @@ fn the_page_has_every_metric() {
         r#"ringfence_source_up{source="ami"} 0.0"#,
         r#"ringfence_source_last_event_timestamp_seconds{source="sshd"} 1500000000.0"#,
         r#"ringfence_protected{interface="eth0",mode="native"} 1.0"#,
+        r#"ringfence_feed_up{feed="drop"} 0.0"#,
+        r#"ringfence_feed_entries{feed="drop"} 3.0"#,
         r#"ringfence_map_capacity{map="bans"} 100.0"#,
         r#"ringfence_failure_to_ban_seconds_bucket{le="0.0025"} 3"#,
         r#"ringfence_failure_to_ban_seconds_bucket{le="+Inf"} 4"#,
