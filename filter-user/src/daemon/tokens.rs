@@ -11,15 +11,17 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail, ensure};
 use api::{ErrorId, Refusal};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::config::Loopback;
+use crate::listener::Owner;
 
 /// How long wazo-auth may take, with the wait for a turn.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -80,6 +82,8 @@ struct Yes {
 /// The tokens of clients.
 pub(super) struct Tokens {
     wazo_auth: Option<Loopback>,
+    /// Who may listen there: anybody else could approve tokens.
+    owner: Owner,
     patience: Duration,
     turns: Semaphore,
     known: Mutex<HashMap<(Token, &'static str), Yes>>,
@@ -90,6 +94,7 @@ impl Tokens {
     pub(super) fn new(wazo_auth: Option<Loopback>) -> Self {
         Self {
             wazo_auth,
+            owner: Owner::Service,
             patience: PATIENCE,
             turns: Semaphore::new(QUESTIONS),
             known: Mutex::default(),
@@ -117,6 +122,9 @@ impl Tokens {
         }
         let asks = async {
             let _turn = self.turns.acquire().await?;
+            let owner = self.owner.clone();
+            let listens = spawn_blocking(move || owner.listens(at.address())).await?;
+            ensure!(listens.map_err(Error::msg)?, "nobody listens there");
             ask(at, &key.0, acl).await
         };
         let answer = timeout(self.patience, asks).await.unwrap_or_else(|_elapsed| {

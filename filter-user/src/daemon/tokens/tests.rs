@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use nix::unistd::{getuid, setfsuid};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -87,8 +88,10 @@ impl Server {
         Self { at, asked, serving }
     }
 
+    /// Those of the user of the tests, who has the server.
     fn tokens(&self) -> Tokens {
-        Tokens::new(Some(self.at))
+        let owner = Owner::of(&getuid().to_string()).unwrap();
+        Tokens { owner, ..Tokens::new(Some(self.at)) }
     }
 
     fn asked(&self) -> usize {
@@ -120,6 +123,28 @@ async fn wazo_auth_decides() {
     assert!(id == ErrorId::Unauthorized && why.contains("expired"), "{why}");
     let missing = tokens.check(None, ACL).await.unwrap_err();
     assert!(missing.message.contains("X-Auth-Token"), "{missing}");
+}
+
+/// A local user takes the port while wazo-auth is down, and says yes to every token.
+#[tokio::test]
+async fn another_user_who_listens_is_not_asked() {
+    let listener = std::thread::spawn(|| {
+        // The kernel assigns a socket to the current user of its thread. A person runs the tests otherwise.
+        if getuid().is_root() {
+            setfsuid(1000.into());
+        }
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap()
+    });
+    let listener = listener.join().unwrap();
+    let at = listener.local_addr().unwrap().to_string().parse().unwrap();
+    let tokens = Tokens::new(Some(at));
+    let (id, why) = refused(&tokens, GOOD.as_bytes()).await;
+    assert!(id == ErrorId::Unavailable && why.contains("ss -ltnp"), "{why}");
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "it was asked");
+    drop(listener);
+    let (id, why) = refused(&tokens, GOOD.as_bytes()).await;
+    assert!(id == ErrorId::Unavailable && why.contains("nobody listens there"), "{why}");
 }
 
 #[tokio::test]
