@@ -96,7 +96,7 @@ fn without_asking_in(provd: &Path, key: &Path, own: &[IpNet]) -> Option<Result<V
     }
     let read = || {
         let credentials = Credentials::from_key(key)?;
-        let access = Access { place: Place::local(), ca: None, insecure: false, credentials };
+        let access = Access { place: Place::local()?, ca: None, insecure: false, credentials };
         let Visit { examined, .. } = visit(access, own)?;
         Ok(examined.findings)
     };

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use ::audit::devices::{Field, Inventory, parse_devices};
@@ -14,6 +14,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::curl::{Answer, Curl, Identity, Request};
 use super::program::Output;
+use crate::listener::Owner;
 
 /// The media type of its documents.
 const MEDIA_TYPE: &str = "application/vnd.proformatique.provd+json";
@@ -23,6 +24,10 @@ const TOKEN_SECONDS: u32 = 1800;
 
 /// The longest file with a key or a token.
 const KEY_MAX: u64 = 4096;
+
+/// The addresses of wazo-auth and wazo-provd on this host.
+const AUTH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9497);
+const PROVD: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8666);
 
 /// Where wazo-auth and wazo-provd answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,12 +40,21 @@ pub struct Place {
 
 impl Place {
     /// The daemons of this host, which listen on loopback.
-    pub fn local() -> Self {
-        Self {
-            auth: "http://127.0.0.1:9497/0.1".to_owned(),
-            provd: "http://127.0.0.1:8666/0.2".to_owned(),
-            is_local: true,
+    ///
+    /// # Errors
+    ///
+    /// If a person's program listens there, which would get the key and the passwords.
+    pub fn local() -> Result<Self> {
+        for at in [AUTH, PROVD] {
+            if let Err(why) = Owner::Service.check_listener(at) {
+                bail!("{at}: {why}");
+            }
         }
+        Ok(Self {
+            auth: format!("http://{AUTH}/0.1"),
+            provd: format!("http://{PROVD}/0.2"),
+            is_local: true,
+        })
     }
 
     /// Those behind the web server at this URL, such as `https://wazo.example`.

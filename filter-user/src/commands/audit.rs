@@ -143,7 +143,7 @@ pub(crate) fn access(arguments: &AuditDevices) -> Result<Access> {
     let AuditDevices { url, username, token, ca, insecure, .. } = arguments;
     let place = match url {
         Some(url) => Place::at(url, *insecure)?,
-        None => Place::local(),
+        None => Place::local()?,
     };
     let from_environment = std::env::var(audit::devices::TOKEN_VARIABLE).ok();
     let credentials = match (username, token, from_environment) {
