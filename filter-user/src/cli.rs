@@ -61,6 +61,11 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         textfile: Option<PathBuf>,
     },
+    /// Print a link for logging in to the page in a browser
+    ///
+    /// The page needs `api.listen`. The link is valid once, within five minutes, and the login for 12 hours or until the
+    /// daemon stops. It leads to this host: from another one, forward the port with `ssh -L`, or use a web server.
+    Page(Output),
     /// List the bans in force
     ///
     /// The newest ban comes first. More than 10,000 bans are listed by address instead, as they arrive from the
@@ -236,6 +241,7 @@ impl Cli {
             | Command::Status { output, .. }
             | Command::Detach(output)
             | Command::Confirm(output)
+            | Command::Page(output)
             | Command::Bans(Bans { output, .. })
             | Command::Why { output, .. }
             | Command::Allow(Allow { output, .. })

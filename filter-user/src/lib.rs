@@ -48,6 +48,7 @@ mod log_queue;
 pub mod logging;
 pub mod metrics;
 pub mod orders;
+pub mod page;
 pub mod parse;
 pub mod report;
 pub mod rhythms;

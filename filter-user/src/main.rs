@@ -8,7 +8,7 @@ use std::io;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use api::{Failure, Request, Tunable};
+use api::{Failure, PageLink, Request, Tunable};
 use clap::Parser as _;
 use filter_user::cli::{Allow, Cli, Command, Disallow, ExposureVerb, Import, Set, Setting, Top};
 use filter_user::logging::say;
@@ -61,6 +61,9 @@ fn dispatch(cli: &Cli) -> Result<()> {
             ask(cli, &Request::Jails, output.json, report::jails)
         }
         Command::Jails { name: Some(name), output } => lists::jail(cli, name, output.json),
+        Command::Page(output) => {
+            ask(cli, &Request::PageLink, output.json, |link: &PageLink| format!("{}\n", link.url))
+        }
         Command::Feeds(feeds) => lists::of_feeds(cli, feeds),
         Command::Peers { inside, output } => lists::peers(cli, *inside, output.json),
         Command::Why { address, output } => {

@@ -17,6 +17,7 @@ pub(crate) use self::text::{
     count, left, line, roughly, shown as shown_time, shown_text, table, when, when_exactly,
 };
 use self::text::{counts, until};
+pub(crate) use self::why::sentences;
 pub use self::why::why;
 use crate::disable::Disabled;
 use crate::duration;

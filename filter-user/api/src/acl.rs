@@ -5,5 +5,8 @@
 /// To read the metrics.
 pub const METRICS: &str = "ringfence.metrics.read";
 
+/// To see the page.
+pub const PAGE: &str = "ringfence.page.read";
+
 /// To listen to events.
 pub const EVENTS: &str = "ringfence.events.read";

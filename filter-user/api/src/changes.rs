@@ -131,6 +131,16 @@ pub struct Confirmed {
     pub was_awaited: bool,
 }
 
+/// A link for logging in to the page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct PageLink {
+    /// The link, for a browser on this host. It is as good as a password, and valid once.
+    pub url: String,
+    /// How long it is valid, in seconds.
+    pub valid_seconds: u64,
+}
+
 /// The changes that a reload of the configuration has made or would make.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]

@@ -46,8 +46,8 @@ pub use self::audit::{
 };
 pub use self::bans::{BanKind, BanPlace, BanRow, BansPage, NO_REASON};
 pub use self::changes::{
-    Banned, BannedMany, ChangedSetting, Confirmed, Durability, Lifted, MaintenanceState, Refused,
-    Reloaded, Replaced, TakenOver,
+    Banned, BannedMany, ChangedSetting, Confirmed, Durability, Lifted, MaintenanceState, PageLink,
+    Refused, Reloaded, Replaced, TakenOver,
 };
 pub use self::decisions::{
     ALLOWED_MAX, AllowChanged, Allowed, Allows, EndedBan, HISTORY_PAGE_MAX, HistoryEvent,

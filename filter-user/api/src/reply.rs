@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ActivePage, AllowChanged, Allows, Banned, BannedMany, BansPage, Confirmed, Durability,
-    FeedConfirmed, Feeds, HistoryPage, Jails, Lifted, MaintenanceState, PeersPage, Refusal,
-    Reloaded, Status, TakenOver, TuneChanged, Why,
+    FeedConfirmed, Feeds, HistoryPage, Jails, Lifted, MaintenanceState, PageLink, PeersPage,
+    Refusal, Reloaded, Status, TakenOver, TuneChanged, Why,
 };
 
 /// The result of a request.
@@ -65,6 +65,8 @@ pub enum Answer {
     Lifted(Lifted),
     /// The answer to `confirm`.
     Confirmed(Confirmed),
+    /// The answer to `page-link`.
+    PageLink(PageLink),
     /// The answer to `reload`.
     Reloaded(Reloaded),
 }
@@ -91,6 +93,7 @@ impl Answer {
             | Self::Why(_)
             | Self::Maintenance(_)
             | Self::Confirmed(_)
+            | Self::PageLink(_)
             | Self::Reloaded(_) => None,
         }
     }

@@ -195,6 +195,8 @@ pub enum Request {
     },
     /// Lists a page of the events of the last 90 days. The answer is `HistoryPage`.
     History(HistoryQuery),
+    /// Makes a link for logging in to the page, which is valid once and for five minutes. The answer is `PageLink`.
+    PageLink,
     /// Reads the configuration again and applies it, as a whole or not at all. The answer is `Reloaded`.
     Reload {
         /// Whether only to show what would change.
@@ -218,6 +220,7 @@ impl Request {
             | Self::Disallow { .. }
             | Self::Set { .. }
             | Self::FeedsConfirm { .. }
+            | Self::PageLink
             | Self::Confirm => true,
             Self::Maintenance(what) => *what != Maintenance::Status,
             Self::Reload { dry_run, .. } => !dry_run,
@@ -489,6 +492,7 @@ mod tests {
                 ..HistoryQuery::default()
             }),
             Request::Confirm,
+            Request::PageLink,
             Request::Reload { dry_run: false, force: true },
         ]
     }

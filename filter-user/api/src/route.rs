@@ -280,11 +280,13 @@ static DISALLOW: Route = Route {
 };
 static CONFIRM: Route =
     Route::new(Method::Post, "/1.0/confirm", "confirm", "confirm", "ringfence.confirm.create");
+static PAGE_LINK: Route =
+    Route::new(Method::Post, "/1.0/page", "page-link", "page-link", "ringfence.page.create");
 static RELOAD: Route =
     Route::new(Method::Post, "/1.0/reload", "reload", "reload", "ringfence.reload.create");
 
 /// All routes, by path.
-pub static ROUTES: [&Route; 26] = [
+pub static ROUTES: [&Route; 27] = [
     &STATUS,
     &ACTIVE,
     &BANS,
@@ -310,6 +312,7 @@ pub static ROUTES: [&Route; 26] = [
     &ALLOW,
     &DISALLOW,
     &CONFIRM,
+    &PAGE_LINK,
     &RELOAD,
 ];
 
@@ -334,6 +337,7 @@ impl Request {
             Self::Unban(Unban::Jail { .. }) => &UNBAN_JAIL,
             Self::Unban(Unban::All) => &UNBAN_ALL,
             Self::Confirm => &CONFIRM,
+            Self::PageLink => &PAGE_LINK,
             Self::Allow { .. } => &ALLOW,
             Self::Disallow { .. } => &DISALLOW,
             Self::Allows => &ALLOWS,

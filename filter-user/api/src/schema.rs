@@ -72,6 +72,7 @@ fn the_schemas_are_up_to_date() {
         ("unban", schema::<Lifted>()),
         ("take-over", schema::<TakenOver>()),
         ("confirm", schema::<Confirmed>()),
+        ("page-link", schema::<PageLink>()),
         ("reload", schema::<Reloaded>()),
         ("maintenance", schema::<MaintenanceState>()),
         ("event", schema::<Event>()),

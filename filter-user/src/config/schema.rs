@@ -159,8 +159,8 @@ fn api_fields(api: &mut Api) -> [Field<'_>; 2] {
     [
         field(
             "api.listen",
-            "Where the daemon offers the API over TCP, on the loopback interface only. A client needs a token of \
-             wazo-auth.",
+            "Where the daemon offers the API and the page over TCP, on the loopback interface only. A client \
+             needs a token of wazo-auth, a browser a login with `ringfence page`.",
             kind::OrNone(&mut api.listen, place, "127.0.0.1:9510"),
         ),
         field(

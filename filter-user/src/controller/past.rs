@@ -180,6 +180,7 @@ pub(super) fn actions(request: &Request) -> Vec<Action> {
         | Request::Why { .. }
         | Request::Allows
         | Request::Feeds
+        | Request::PageLink
         | Request::Peers { .. }
         | Request::History(_) => Vec::new(),
     }

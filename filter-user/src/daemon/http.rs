@@ -24,12 +24,13 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{
-    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
+    LOCATION, REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv};
@@ -39,6 +40,7 @@ use tokio::time::timeout;
 use self::stream::Socket;
 pub use self::stream::Stream;
 use crate::metrics::Format;
+use crate::page::POLICY;
 pub use hyper::header::HeaderMap;
 
 /// How long a client may take to send its request, and how long it may take nothing of the reply.
@@ -128,6 +130,33 @@ impl Needs {
     }
 }
 
+/// A part of the page for a browser.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The status.
+    pub status: u16,
+    /// The media type.
+    pub kind: &'static str,
+    /// The text.
+    pub text: String,
+    /// A cookie to set.
+    pub cookie: Option<String>,
+    /// Where to go instead.
+    pub location: Option<&'static str>,
+}
+
+impl Page {
+    /// A text of a media type.
+    pub fn new(kind: &'static str, text: String) -> Self {
+        Self { status: 200, kind, text, cookie: None, location: None }
+    }
+
+    /// A text in HTML.
+    pub fn html(text: String) -> Self {
+        Self::new("text/html; charset=utf-8", text)
+    }
+}
+
 /// What stands behind a connection.
 pub trait Backend {
     /// Called when a request has arrived.
@@ -149,6 +178,9 @@ pub trait Backend {
 
     /// Answers a request.
     fn answer(&self, request: api::Request, author: Author) -> impl Future<Output = Reply> + Send;
+
+    /// The reply to a `GET` of a part of the page; `None` if the path is no part of it, or there is no page.
+    fn page(&self, uri: &str, headers: &HeaderMap) -> impl Future<Output = Option<Page>> + Send;
 
     /// Listens to events.
     ///
@@ -210,6 +242,11 @@ async fn reply(
     let Parts { method, uri, headers, .. } = head;
     backend.greet(headers)?;
     let target = uri.path_and_query().map_or("", |target| target.as_str());
+    if method == Method::GET
+        && let Some(page) = backend.page(target, headers).await
+    {
+        return Ok(of_page(page));
+    }
     Ok(match (method.as_str(), target) {
         ("GET", "/1.0/api/api.yml") => written(StatusCode::OK, "application/yaml", API),
         ("GET", "/metrics") => {
@@ -307,6 +344,29 @@ fn has_left(stream: &Stream) -> bool {
     let hung_up =
         |polled: &PollFd| polled.revents().is_some_and(|r| r.contains(PollFlags::POLLHUP));
     poll(&mut polled, PollTimeout::ZERO).is_ok() && polled.iter().any(hung_up)
+}
+
+/// A part of the page, with headers that leave a browser no way to do more than show it.
+fn of_page(Page { status, kind, text, cookie, location }: Page) -> Written {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut reply = written(status, kind, text);
+    let headers = reply.headers_mut();
+    for (name, value) in [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (REFERRER_POLICY, "no-referrer"),
+        (X_FRAME_OPTIONS, "DENY"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Some(cookie) = cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()) {
+        headers.insert(SET_COOKIE, cookie);
+    }
+    if let Some(location) = location {
+        headers.insert(LOCATION, HeaderValue::from_static(location));
+    }
+    reply
 }
 
 fn of_answer(answer: &Answer, target: &str) -> Written {

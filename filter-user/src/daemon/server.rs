@@ -8,21 +8,24 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use api::{By, ErrorId, Refusal, Reply, Request};
+use api::{Answer, By, ErrorId, Refusal, Reply, Request};
 use bytes::Bytes;
 use hyper::header::HeaderMap;
-use log::{debug, warn};
+use log::{debug, info, warn};
 use nix::unistd::geteuid;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 
-use super::http::{self, Author, Backend, Needs, PATIENCE, Stream};
+use super::http::{self, Author, Backend, Needs, PATIENCE, Page, Stream};
+use super::logins::Logins;
 use super::tcp;
 use crate::config::Api;
 use crate::events::Hub;
+use crate::log_budget::MANUAL;
 use crate::metrics::{self, Format, Process, Snapshot};
 
 /// The most clients at a time: of root and the daemon's user, and again of the others, so that these cannot
@@ -150,6 +153,8 @@ pub(super) struct Asks {
     pub(super) questions: mpsc::Sender<Question>,
     pub(super) scrapes: mpsc::Sender<Scrape>,
     pub(super) events: Hub,
+    /// The logins to the page, if there is one.
+    pub(super) logins: Option<Arc<Logins>>,
 }
 
 /// Where the counts for the metrics go.
@@ -167,6 +172,13 @@ impl Asks {
     /// Passes a request to the loop, and waits for its reply.
     pub(super) async fn put(&self, request: Request, author: Author) -> Reply {
         let Author { who, from, ssh_port } = author;
+        if let (Request::PageLink, Some(logins)) = (&request, &self.logins) {
+            info!(target: MANUAL, "{who}: a link to log in to the page");
+            return match logins.link(Instant::now()) {
+                Ok(link) => Reply::Ok(Answer::PageLink(link)),
+                Err(why) => Reply::Error(Refusal::new(ErrorId::Failed, why.to_string())),
+            };
+        }
         let stopping = || Reply::Error(Refusal::new(ErrorId::Unavailable, STOPPING));
         let (reply, answer) = oneshot::channel();
         let question = Question { request, who, from, ssh_port, reply };
@@ -216,6 +228,11 @@ impl Backend for Asking {
         self.asks.put(request, author).await
     }
 
+    /// The page is for a browser, which cannot use this socket.
+    async fn page(&self, _: &str, _: &HeaderMap) -> Option<Page> {
+        None
+    }
+
     fn listen(&self) -> Result<mpsc::Receiver<Bytes>, Refusal> {
         let is_trusted = is_trusted(self.peer, geteuid().as_raw());
         let listener =
@@ -240,7 +257,8 @@ pub(super) struct Inbox {
 pub(super) fn start(listener: UnixListener, api: Api, events: Hub) -> (Serving, Inbox) {
     let (ask, questions) = mpsc::channel(QUESTIONS_WAITING);
     let (scrape, scrapes) = mpsc::channel(1);
-    let asks = Asks { questions: ask, scrapes: scrape, events };
+    let logins = api.listen.map(|at| Arc::new(Logins::new(at)));
+    let asks = Asks { questions: ask, scrapes: scrape, events, logins };
     let tcp = api.listen.map(|at| tokio::spawn(tcp::serve(at, api.wazo_auth, asks.clone())));
     let socket = tokio::spawn(serve(listener, asks));
     (Serving { socket, tcp }, Inbox { questions, scrapes })

@@ -17,7 +17,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::http::{self, Author, Backend, Needs, PATIENCE};
+use super::http::{self, Author, Backend, Needs, PATIENCE, Page};
+use super::page::Pages;
 use super::server::{Asks, Clients, LISTENERS_OF_OTHERS};
 use super::tokens::Tokens;
 use crate::config::Loopback;
@@ -108,6 +109,12 @@ impl Backend for Remote {
 
     async fn answer(&self, request: Request, author: Author) -> Reply {
         self.asks.put(request, author).await
+    }
+
+    async fn page(&self, uri: &str, headers: &HeaderMap) -> Option<Page> {
+        let logins = self.asks.logins.as_deref()?;
+        let pages = Pages { asks: &self.asks, logins, tokens: &self.tokens };
+        pages.get(uri, headers).await
     }
 
     fn listen(&self) -> Result<mpsc::Receiver<Bytes>, Refusal> {

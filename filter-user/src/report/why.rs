@@ -9,6 +9,11 @@ use crate::jail::EVIDENCE_MAX;
 
 /// `why`.
 pub fn why(why: &Why) -> String {
+    sentences(why) + &evidence(why)
+}
+
+/// The same without the failures on record: a line for each sentence, the details of one indented.
+pub(crate) fn sentences(why: &Why) -> String {
     let mut text = verdict(why);
     if !why.unprotected.is_empty() {
         let bare = why.unprotected.join(", ");
@@ -56,7 +61,7 @@ pub fn why(why: &Why) -> String {
         };
         line(&mut text, &format!("{what}, last at {}", when(last)));
     }
-    text + &why.history.as_ref().map_or_else(String::new, history) + &evidence(why)
+    text + &why.history.as_ref().map_or_else(String::new, history)
 }
 
 /// Whether an address is dropped, because of the widest of its bans.

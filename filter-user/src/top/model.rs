@@ -351,6 +351,7 @@ impl Model {
             | Request::Confirm
             | Request::Feeds
             | Request::FeedsConfirm { .. }
+            | Request::PageLink
             | Request::Reload { .. } => {}
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use filter_user::control::{Call, ErrorId, Refusal, Reply, Request, find};
-use filter_user::daemon::http::{self, Author, Backend, HeaderMap, Needs};
+use filter_user::daemon::http::{self, Author, Backend, HeaderMap, Needs, Page};
 use filter_user::metrics::Format;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -65,6 +65,10 @@ impl Backend for Refusing {
     async fn answer(&self, request: Request, _: Author) -> Reply {
         assert!(find_again(&request), "{request:?}");
         Reply::Error(Refusal::new(ErrorId::Refused, "no"))
+    }
+
+    async fn page(&self, _: &str, _: &HeaderMap) -> Option<Page> {
+        None
     }
 
     fn listen(&self) -> Result<mpsc::Receiver<Bytes>, Refusal> {

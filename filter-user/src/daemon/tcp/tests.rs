@@ -50,7 +50,7 @@ impl Served {
         let (wazo_auth, authenticating) = wazo_auth().await;
         let (ask, mut questions) = mpsc::channel(1);
         let (scrape, mut scrapes) = mpsc::channel::<Scrape>(1);
-        let asks = Asks { questions: ask, scrapes: scrape, events: Hub::default() };
+        let asks = Asks { questions: ask, scrapes: scrape, events: Hub::default(), logins: None };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let accepting = tokio::spawn(async move { accept(&listener, Some(wazo_auth), asks).await });
