@@ -20,6 +20,7 @@ mod server;
 mod sources;
 mod tcp;
 mod tokens;
+mod traffic;
 mod trial;
 mod turns;
 
@@ -190,13 +191,13 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
         info!("still in force from before this start: {}", count(controller.ban_count(), "ban"));
     }
 
-    let (server, inbox) = server::start(socket, config.api, controller.events().clone());
+    let (server, inbox) =
+        server::start(socket, config.api, controller.events().clone(), store.clone());
 
     let mut sources = Sources::start(&config, positions, &mut controller);
     sources.wire(responses, &mut controller);
     controller.recall(told, clock::now());
     let outlook = Outlook::new(&config, follows);
-    let names = Following::start(outlook.names(&config), dns::system_resolver);
     let (tell, seen) = mpsc::channel(1);
     let watch = tokio::spawn(watch_host(safety.switch(), tell));
     let mut parts = Parts {
@@ -205,7 +206,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
         events,
         questions: inbox.questions,
         scrapes: inbox.scrapes,
-        names,
+        names: Following::start(outlook.names(&config), dns::system_resolver),
         feeds: Feeds::start(&config),
         store_news,
         seen,

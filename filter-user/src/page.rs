@@ -10,6 +10,7 @@ pub mod bans;
 pub mod jails;
 pub mod now;
 mod parts;
+pub mod traffic;
 pub mod why;
 
 use jiff::Timestamp;
@@ -34,6 +35,8 @@ const REFRESH: u32 = 10;
 pub enum View {
     /// What happens now.
     Now,
+    /// The traffic of the past.
+    Traffic,
     /// The bans in force.
     Bans,
     /// What is known about an address.
@@ -44,12 +47,13 @@ pub enum View {
 
 impl View {
     /// All views, in the order of the links to them.
-    pub const ALL: [Self; 4] = [Self::Now, Self::Bans, Self::Why, Self::Jails];
+    pub const ALL: [Self; 5] = [Self::Now, Self::Traffic, Self::Bans, Self::Why, Self::Jails];
 
     /// The path, relative to that of each view.
     pub fn path(self) -> &'static str {
         match self {
             Self::Now => "./",
+            Self::Traffic => "traffic",
             Self::Bans => "bans",
             Self::Why => "why",
             Self::Jails => "jails",
@@ -59,6 +63,7 @@ impl View {
     fn name(self) -> &'static str {
         match self {
             Self::Now => "Now",
+            Self::Traffic => "Traffic",
             Self::Bans => "Bans",
             Self::Why => "Why",
             Self::Jails => "Jails",

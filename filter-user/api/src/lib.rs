@@ -35,6 +35,7 @@ mod route;
 #[cfg(test)]
 mod schema;
 mod status;
+mod traffic;
 mod why;
 
 pub use self::active::{
@@ -71,6 +72,7 @@ pub use self::status::{
     Interface, JailCount, Log, NamedHost, Peers, Prevented, ReasonCount, Rule, Sample, Signature,
     Source, State, Status, Store, StoreState, Unparsed, Verdict,
 };
+pub use self::traffic::{TrafficPage, TrafficPoint, TrafficQuery, TrafficStep};
 pub use self::why::{
     BanOf, Evidence, History, JailHistory, Limit, Near, NotCounted, Packets, Tier, Why, Wire,
 };

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ActivePage, AllowChanged, Allows, Banned, BannedMany, BansPage, Confirmed, Durability,
     FeedConfirmed, Feeds, HistoryPage, Jails, Lifted, MaintenanceState, PageLink, PeersPage,
-    Refusal, Reloaded, Status, TakenOver, TuneChanged, Why,
+    Refusal, Reloaded, Status, TakenOver, TrafficPage, TuneChanged, Why,
 };
 
 /// The result of a request.
@@ -65,6 +65,8 @@ pub enum Answer {
     Lifted(Lifted),
     /// The answer to `confirm`.
     Confirmed(Confirmed),
+    /// The answer to `traffic`.
+    Traffic(TrafficPage),
     /// The answer to `page-link`.
     PageLink(PageLink),
     /// The answer to `reload`.
@@ -94,6 +96,7 @@ impl Answer {
             | Self::Maintenance(_)
             | Self::Confirmed(_)
             | Self::PageLink(_)
+            | Self::Traffic(_)
             | Self::Reloaded(_) => None,
         }
     }

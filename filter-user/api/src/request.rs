@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ActiveQuery, BanPlace, Tunable};
+use crate::{ActiveQuery, BanPlace, TrafficQuery, Tunable};
 
 /// The longest body of a request, in bytes.
 pub const REQUEST_MAX: u64 = 16 * 1024;
@@ -195,6 +195,8 @@ pub enum Request {
     },
     /// Lists a page of the events of the last 90 days. The answer is `HistoryPage`.
     History(HistoryQuery),
+    /// Lists the packets of the past, by time and reason. The answer is `TrafficPage`.
+    Traffic(TrafficQuery),
     /// Makes a link for logging in to the page, which is valid once and for five minutes. The answer is `PageLink`.
     PageLink,
     /// Reads the configuration again and applies it, as a whole or not at all. The answer is `Reloaded`.
@@ -232,6 +234,7 @@ impl Request {
             | Self::Feeds
             | Self::Peers { .. }
             | Self::History(_)
+            | Self::Traffic(_)
             | Self::Why { .. } => false,
         }
     }
@@ -492,6 +495,7 @@ mod tests {
                 ..HistoryQuery::default()
             }),
             Request::Confirm,
+            Request::Traffic(TrafficQuery { since_seconds: Some(60), ..TrafficQuery::default() }),
             Request::PageLink,
             Request::Reload { dry_run: false, force: true },
         ]

@@ -280,13 +280,17 @@ static DISALLOW: Route = Route {
 };
 static CONFIRM: Route =
     Route::new(Method::Post, "/1.0/confirm", "confirm", "confirm", "ringfence.confirm.create");
+static TRAFFIC: Route = Route {
+    in_query: &[parameter("step", Kind::Text), parameter("since_seconds", Kind::Number)],
+    ..Route::new(Method::Get, "/1.0/traffic", "traffic", "traffic", "ringfence.traffic.read")
+};
 static PAGE_LINK: Route =
     Route::new(Method::Post, "/1.0/page", "page-link", "page-link", "ringfence.page.create");
 static RELOAD: Route =
     Route::new(Method::Post, "/1.0/reload", "reload", "reload", "ringfence.reload.create");
 
 /// All routes, by path.
-pub static ROUTES: [&Route; 27] = [
+pub static ROUTES: [&Route; 28] = [
     &STATUS,
     &ACTIVE,
     &BANS,
@@ -305,6 +309,7 @@ pub static ROUTES: [&Route; 27] = [
     &FEEDS_CONFIRM,
     &PEERS,
     &HISTORY,
+    &TRAFFIC,
     &MAINTENANCE,
     &MAINTENANCE_ON,
     &MAINTENANCE_OFF,
@@ -346,6 +351,7 @@ impl Request {
             Self::FeedsConfirm { .. } => &FEEDS_CONFIRM,
             Self::Peers { .. } => &PEERS,
             Self::History(_) => &HISTORY,
+            Self::Traffic(_) => &TRAFFIC,
             Self::Reload { .. } => &RELOAD,
         }
     }

@@ -96,6 +96,8 @@ impl<D: Datapath> Controller<D> {
             }
             // This needs the files, which the daemon's loop reads.
             Request::Reload { .. } => Err("there is no configuration to reload here".into()),
+            // The server knows the past.
+            Request::Traffic(_) => Err("the traffic of the past is not recorded here".into()),
             // The server answers it if there is a page.
             Request::PageLink => {
                 Err("there is no page: set `api.listen: 127.0.0.1:9510` in the configuration, and restart".into())

@@ -181,6 +181,7 @@ pub(super) fn actions(request: &Request) -> Vec<Action> {
         | Request::Allows
         | Request::Feeds
         | Request::PageLink
+        | Request::Traffic(_)
         | Request::Peers { .. }
         | Request::History(_) => Vec::new(),
     }

@@ -19,6 +19,7 @@ use super::http::{Author, Page};
 use super::logins::{LOGIN, Logins};
 use super::server::Asks;
 use super::tokens::Tokens;
+use crate::page::traffic::Range;
 use crate::page::{self, View};
 
 /// The name of the cookie.
@@ -54,6 +55,7 @@ fn target(path: &str) -> Option<Target> {
         "/icon.svg" => Target::Icon,
         "/login" => Target::Login,
         "/" => Target::View(View::Now),
+        "/traffic" => Target::View(View::Traffic),
         "/bans" => Target::View(View::Bans),
         "/why" => Target::View(View::Why),
         "/jails" => Target::View(View::Jails),
@@ -124,7 +126,16 @@ impl Pages<'_> {
 
     async fn view(&self, view: View, query: &str) -> Result<String, Refusal> {
         let content = match view {
-            View::Now => page::now::view(&self.status().await?, &self.active().await?),
+            View::Now => {
+                let rates = self.asks.traffic.rates();
+                page::now::view(&self.status().await?, &self.active().await?, rates)
+            }
+            View::Traffic => {
+                let range = Range::named(&parameter(query, "range").unwrap_or_default());
+                let past = self.ask(Request::Traffic(range.query())).await?;
+                let Answer::Traffic(past) = past else { return Err(other()) };
+                page::traffic::view(range, &past)
+            }
             View::Bans => self.bans(query).await?,
             View::Why => self.why(query).await,
             View::Jails => {

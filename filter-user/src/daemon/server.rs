@@ -23,10 +23,12 @@ use tokio::task::{AbortHandle, JoinHandle};
 use super::http::{self, Author, Backend, Needs, PATIENCE, Page, Stream};
 use super::logins::Logins;
 use super::tcp;
+use super::traffic::Traffic;
 use crate::config::Api;
 use crate::events::Hub;
 use crate::log_budget::MANUAL;
 use crate::metrics::{self, Format, Process, Snapshot};
+use crate::store::Store;
 
 /// The most clients at a time: of root and the daemon's user, and again of the others, so that these cannot
 /// lock out root. When there are more, those that have not sent a request are dropped first.
@@ -155,6 +157,7 @@ pub(super) struct Asks {
     pub(super) events: Hub,
     /// The logins to the page, if there is one.
     pub(super) logins: Option<Arc<Logins>>,
+    pub(super) traffic: Arc<Traffic>,
 }
 
 /// Where the counts for the metrics go.
@@ -180,6 +183,9 @@ impl Asks {
             };
         }
         let stopping = || Reply::Error(Refusal::new(ErrorId::Unavailable, STOPPING));
+        if let Request::Traffic(query) = &request {
+            return self.traffic.past(query).await;
+        }
         let (reply, answer) = oneshot::channel();
         let question = Question { request, who, from, ssh_port, reply };
         if self.questions.send(question).await.is_err() {
@@ -254,25 +260,39 @@ pub(super) struct Inbox {
 }
 
 /// Serves clients of the control socket, and of TCP if it is configured, each on a task of its own.
-pub(super) fn start(listener: UnixListener, api: Api, events: Hub) -> (Serving, Inbox) {
+pub(super) fn start(
+    listener: UnixListener,
+    api: Api,
+    events: Hub,
+    store: Store,
+) -> (Serving, Inbox) {
     let (ask, questions) = mpsc::channel(QUESTIONS_WAITING);
     let (scrape, scrapes) = mpsc::channel(1);
     let logins = api.listen.map(|at| Arc::new(Logins::new(at)));
-    let asks = Asks { questions: ask, scrapes: scrape, events, logins };
+    let traffic = Arc::new(Traffic::new(store));
+    let recorded = Arc::clone(&traffic);
+    let record = scrape.clone();
+    let recording = tokio::spawn(async move { recorded.record(record).await });
+    let asks =
+        Asks { questions: ask, scrapes: scrape, events, logins, traffic: Arc::clone(&traffic) };
     let tcp = api.listen.map(|at| tokio::spawn(tcp::serve(at, api.wazo_auth, asks.clone())));
     let socket = tokio::spawn(serve(listener, asks));
-    (Serving { socket, tcp }, Inbox { questions, scrapes })
+    (Serving { socket, tcp, recording, traffic }, Inbox { questions, scrapes })
 }
 
-/// The tasks that serve clients.
+/// The tasks that serve clients, and the one that records the traffic.
 pub(super) struct Serving {
     socket: JoinHandle<()>,
     tcp: Option<JoinHandle<()>>,
+    recording: JoinHandle<()>,
+    traffic: Arc<Traffic>,
 }
 
 impl Serving {
-    /// Serves nobody any more.
+    /// Serves nobody any more, and has the store keep what was recorded.
     pub(super) fn abort(&self) {
+        self.recording.abort();
+        self.traffic.keep();
         self.socket.abort();
         if let Some(tcp) = &self.tcp {
             tcp.abort();

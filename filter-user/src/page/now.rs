@@ -10,11 +10,11 @@ use crate::report::roughly;
 /// The reasons that are listed.
 const REASONS: usize = 12;
 
-/// The view.
-pub fn view(status: &Status, active: &ActivePage) -> Markup {
+/// The view, with the packets a second that pass and are dropped just now.
+pub fn view(status: &Status, active: &ActivePage, rates: (u64, u64)) -> Markup {
     html! {
         (state(status))
-        (cards(status))
+        (cards(status, rates))
         h2 { "Attackers now" }
         (attackers(active))
         @if !active.accounts.is_empty() {
@@ -69,7 +69,7 @@ fn state(status: &Status) -> Markup {
     }
 }
 
-fn cards(status: &Status) -> Markup {
+fn cards(status: &Status, (pass_rate, drop_rate): (u64, u64)) -> Markup {
     let sum = |verdict| {
         let of = status.reasons.values().filter(|reason| reason.verdict == verdict);
         of.fold((0_u64, 0_u64), |sum, one| {
@@ -83,8 +83,10 @@ fn cards(status: &Status) -> Markup {
         dl.cards {
             div { dt { "Bans in force" } dd { a href="bans" { (number(status.bans.active)) } }
                 dd.dim { "room for " (number(status.bans.capacity)) } }
-            div.drop { dt { "Dropped packets" } dd { (number(dropped)) } dd.dim { (bytes(dropped_bytes)) } }
-            div.pass { dt { "Passed packets" } dd { (number(passed)) } dd.dim { (bytes(passed_bytes)) } }
+            div.drop { dt { "Dropped packets" } dd { (number(dropped)) }
+                dd.dim { a href="traffic" { (number(drop_rate)) "/s now" } ", " (bytes(dropped_bytes)) " in all" } }
+            div.pass { dt { "Passed packets" } dd { (number(passed)) }
+                dd.dim { a href="traffic" { (number(pass_rate)) "/s now" } ", " (bytes(passed_bytes)) " in all" } }
             div { dt { "Known peers" } dd { (number(status.peers.known)) }
                 dd.dim { (number(status.peers.spared)) " forgeable failures spared" } }
             div { dt { "Sources" } dd { a href="jails#sources" { (status.sources.len()) } }

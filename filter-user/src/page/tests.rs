@@ -1,6 +1,9 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use api::{ActiveAccount, ActivePage, BanRow, BansPage, BansQuery, Feeds, Reply};
+use api::{
+    ActiveAccount, ActivePage, BanRow, BansPage, BansQuery, Feeds, ReasonCount, Reply, TrafficPage,
+    TrafficPoint, Verdict,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -52,7 +55,8 @@ fn views(text: &str) -> Vec<String> {
     });
     let wrong = Reply::Error(text.into());
     vec![
-        whole(View::Now, true, &now::view(&status, &active)),
+        whole(View::Now, true, &now::view(&status, &active, (7, 9))),
+        whole(View::Traffic, false, &traffic::view(traffic::Range::named(text), &past(text))),
         whole(View::Bans, false, &bans::view(&status, &query, &bans)),
         whole(View::Bans, false, &bans::wrong(&status, &wrong)),
         whole(View::Why, false, &why::view(&why)),
@@ -61,6 +65,14 @@ fn views(text: &str) -> Vec<String> {
         message("Title", &parts::foreign(text)),
         login(),
     ]
+}
+
+/// Traffic with a reason of this name.
+fn past(name: &str) -> TrafficPage {
+    let count = ReasonCount { verdict: Verdict::Drop, packets: 7, bytes: 700 };
+    let reasons = BTreeMap::from([(name.to_owned(), count)]);
+    let at = Timestamp::now().to_string();
+    TrafficPage { step_seconds: 1, points: vec![TrafficPoint { at, reasons }] }
 }
 
 /// No text changes which tags there are, and none of these can run anything.

@@ -352,6 +352,7 @@ impl Model {
             | Request::Feeds
             | Request::FeedsConfirm { .. }
             | Request::PageLink
+            | Request::Traffic(_)
             | Request::Reload { .. } => {}
         }
         Ok(())

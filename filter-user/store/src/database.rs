@@ -22,6 +22,7 @@ use super::history::{self, HistoryQuery, Past};
 use super::pending::{Batch, Change};
 use super::rows::{self, KeptEvidence, KeyColumns, NetworkBytes, Offences};
 use super::times::Clock;
+use super::traffic::{self, Traffic, TrafficQuery};
 use super::{Found, Kept, Names, decisions, jail_records, positions, schema, totals};
 use detection::ban::{Ban, Entry, Key, Origin};
 use detection::clock::Moment;
@@ -209,6 +210,7 @@ impl Database {
         }
         jail_records::shorten(&self.connection, self.clock_id)?;
         history::tidy(&self.connection, now)?;
+        traffic::tidy(&self.connection, now)?;
         let remember = i64::try_from(bounds.remember.as_nanos()).unwrap_or(i64::MAX);
         let old = "DELETE FROM offences WHERE until < ?1";
         self.connection.execute(old, [now.now.saturating_sub(remember)])?;
@@ -244,6 +246,7 @@ impl Database {
         decisions::write(&transaction, decided).map_err(sure)?;
         totals::write(&transaction, &batch.totals, clock).map_err(sure)?;
         history::write(&transaction, &batch.history, clock).map_err(sure)?;
+        traffic::write(&transaction, &batch.traffic).map_err(sure)?;
         let happened = self.happened.saturating_add(batch.history.len());
         if happened > JAIL_RECORDS_SURPLUS {
             history::shorten(&transaction).map_err(sure)?;
@@ -354,6 +357,10 @@ impl Database {
     }
 
     /// What is known of offenders with these networks, and of the bans of exactly these networks.
+    pub(super) fn traffic(&self, query: &TrafficQuery) -> Result<Vec<Traffic>, Failure> {
+        traffic::read(&self.connection, query)
+    }
+
     pub(super) fn look_up(&self, networks: &BTreeSet<IpNet>) -> Result<Found, Failure> {
         let mut found = Found::default();
         for network in networks {

@@ -27,6 +27,7 @@ mod rows;
 mod schema;
 mod times;
 mod totals;
+mod traffic;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +50,7 @@ use self::pending::Shared;
 pub use self::rows::{KeptEvidence, Offences};
 pub use self::times::Clock;
 pub use self::totals::{TOTALS_MAX, Total};
+pub use self::traffic::{Step, Traffic, TrafficQuery};
 use detection::ban::{Entry, Key, Origin, Roster};
 use detection::escalation::{Bounds, Offender, Pardon, Record};
 use detection::settings::PortClasses;
@@ -315,6 +317,16 @@ impl Store {
     /// Asks for a part of the history, the newest first. No answer: the store cannot be read for now.
     pub fn history(&self, query: HistoryQuery) -> oneshot::Receiver<Vec<Past>> {
         self.shared.ask_history(query)
+    }
+
+    /// Adds to the traffic of the past.
+    pub fn add_traffic(&self, rows: Vec<Traffic>) {
+        self.shared.change(|pending| pending.add_traffic(rows));
+    }
+
+    /// Asks for a part of the traffic of the past, the oldest first. No answer: the store cannot be read for now.
+    pub fn traffic(&self, query: TrafficQuery) -> oneshot::Receiver<Vec<Traffic>> {
+        self.shared.ask_traffic(query)
     }
 
     /// Delays writing until this is dropped; all changes passed meanwhile are written together. The

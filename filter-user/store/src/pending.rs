@@ -17,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::decisions::{DECISION_MAX, DECISIONS_MAX, DecisionKey};
 use super::history::{Event, HistoryQuery, MANUAL_MAX, Past, WAITING_MAX};
+use super::traffic::{self, Traffic, TrafficQuery};
 use super::{
     Found, JAIL_RECORDS_MAX, JailRecord, MANUAL, POSITION_KEY_MAX, POSITIONS_MAX, Progress,
     TOTALS_MAX, Total,
@@ -80,6 +81,7 @@ pub(super) struct Batch {
     pub(super) decisions: BTreeMap<DecisionKey, Option<String>>,
     pub(super) history: VecDeque<Event>,
     pub(super) totals: BTreeMap<String, Total>,
+    pub(super) traffic: Vec<Traffic>,
     /// The number of the last change in it.
     pub(super) number: u64,
 }
@@ -91,6 +93,8 @@ pub(super) enum Question {
     LookUp(BTreeSet<IpNet>, oneshot::Sender<Found>),
     /// A part of the history.
     History(HistoryQuery, oneshot::Sender<Vec<Past>>),
+    /// A part of the traffic.
+    Traffic(TrafficQuery, oneshot::Sender<Vec<Traffic>>),
 }
 
 /// Everything that waits to be written or read.
@@ -199,6 +203,13 @@ impl Pending {
         }
     }
 
+    pub(super) fn add_traffic(&mut self, rows: Vec<Traffic>) {
+        let batch = &mut self.batch;
+        batch.number += 1;
+        let room = traffic::WAITING_MAX.saturating_sub(batch.traffic.len());
+        batch.traffic.extend(rows.into_iter().take(room));
+    }
+
     pub(super) fn record(&mut self, jail_records: JailRecord) {
         // Greater than any other of this boot, without reading the file.
         self.last_jail_record =
@@ -267,6 +278,12 @@ impl Pending {
         let newer = std::mem::replace(&mut self.batch.history, batch.history);
         self.batch.history.extend(newer);
         self.batch.history.truncate(WAITING_MAX + MANUAL_MAX);
+        // Written twice, it would count twice.
+        if !unsure {
+            let newer = std::mem::replace(&mut self.batch.traffic, batch.traffic);
+            self.batch.traffic.extend(newer);
+            self.batch.traffic.truncate(traffic::WAITING_MAX);
+        }
         let newer = std::mem::replace(&mut self.batch.jail_records, batch.jail_records);
         self.batch.jail_records.extend(newer);
         self.forget_first_told();
@@ -353,6 +370,12 @@ impl Shared {
     pub(super) fn ask_history(&self, query: HistoryQuery) -> oneshot::Receiver<Vec<Past>> {
         let (answer, found) = oneshot::channel();
         self.question(Question::History(query, answer));
+        found
+    }
+
+    pub(super) fn ask_traffic(&self, query: TrafficQuery) -> oneshot::Receiver<Vec<Traffic>> {
+        let (answer, found) = oneshot::channel();
+        self.question(Question::Traffic(query, answer));
         found
     }
 

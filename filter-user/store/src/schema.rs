@@ -12,7 +12,7 @@ const APPLICATION: i32 = 0x5269_6e67;
 ///
 /// Times are nanoseconds of UTC since 1970. A network is a byte 4 or 6, its address, its length: in
 /// that order networks are sorted as the ledger sorts them.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     "
     -- The boots in which rows were written: how far UTC was ahead of CLOCK_MONOTONIC.
     CREATE TABLE clocks (
@@ -102,6 +102,17 @@ const STEPS: [&str; 6] = [
         failures INTEGER NOT NULL,
         bans INTEGER NOT NULL,
         since INTEGER NOT NULL      -- when the first of them was counted
+    ) STRICT, WITHOUT ROWID;
+    ",
+    "
+    -- Packets by time and reason. Times and steps are seconds.
+    CREATE TABLE traffic (
+        step INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        packets INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        PRIMARY KEY (step, at, reason)
     ) STRICT, WITHOUT ROWID;
     ",
 ];

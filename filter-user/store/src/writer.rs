@@ -139,6 +139,7 @@ impl Writer {
                 let now = (self.settings.clock)();
                 drop(answer.send(database.history(&query, &now)?));
             }
+            Question::Traffic(query, answer) => drop(answer.send(database.traffic(&query)?)),
         }
         Ok(())
     }

@@ -148,7 +148,7 @@ fn answers(components: &mut Map<String, Value>) {
         "ban-many": BannedMany, "take-over": TakenOver, "unban": Lifted, "allow": AllowChanged,
         "allows": Allows, "set": TuneChanged, "feeds": Feeds, "feeds-confirm": FeedConfirmed,
         "active": ActivePage, "peers": PeersPage, "history": HistoryPage,
-        "maintenance": MaintenanceState, "confirm": Confirmed, "page-link": PageLink, "reload": Reloaded,
+        "maintenance": MaintenanceState, "confirm": Confirmed, "traffic": TrafficPage, "page-link": PageLink, "reload": Reloaded,
         "problem": Problem, "event": Event,
     );
 }

@@ -29,7 +29,13 @@ impl Served {
         let (ask, questions) = mpsc::channel(1);
         let (scrape, scrapes) = mpsc::channel(1);
         let events = Hub::default();
-        let asks = Asks { questions: ask, scrapes: scrape, events: events.clone(), logins: None };
+        let asks = Asks {
+            questions: ask,
+            scrapes: scrape,
+            events: events.clone(),
+            logins: None,
+            traffic: Arc::new(Traffic::new(Store::nowhere())),
+        };
         let listener = bind(&directory.path().join("control.sock")).unwrap();
         Self { directory, questions, scrapes, events, serving: tokio::spawn(serve(listener, asks)) }
     }

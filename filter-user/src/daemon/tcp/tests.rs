@@ -8,9 +8,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::super::server::{Question, Scrape};
+use super::super::traffic::Traffic;
 use super::*;
 use crate::events::Hub;
 use crate::metrics::Snapshot;
+use crate::store::Store;
 
 /// Long enough on a busy machine.
 const SOON: Duration = Duration::from_mins(1);
@@ -50,7 +52,13 @@ impl Served {
         let (wazo_auth, authenticating) = wazo_auth().await;
         let (ask, mut questions) = mpsc::channel(1);
         let (scrape, mut scrapes) = mpsc::channel::<Scrape>(1);
-        let asks = Asks { questions: ask, scrapes: scrape, events: Hub::default(), logins: None };
+        let asks = Asks {
+            questions: ask,
+            scrapes: scrape,
+            events: Hub::default(),
+            logins: None,
+            traffic: Arc::new(Traffic::new(Store::nowhere())),
+        };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let accepting = tokio::spawn(async move { accept(&listener, Some(wazo_auth), asks).await });
