@@ -8,6 +8,7 @@ pub mod asterisk;
 pub mod attack;
 pub mod bench;
 pub mod bpf;
+pub mod browser;
 pub mod chance;
 pub mod child;
 pub mod crowdsec;

@@ -35,7 +35,9 @@ pub(super) struct Tool {
 }
 
 /// The programs that the tests and the lab start.
-pub(super) const TEST_TOOLS: [Tool; 9] = [
+pub(super) const TEST_TOOLS: [Tool; 11] = [
+    Tool { package: "chromium", program: "chromium" },
+    Tool { package: "chromium-driver", program: "chromedriver" },
     Tool { package: "curl", program: "curl" },
     Tool { package: "iproute2", program: "ip" },
     Tool { package: "nftables", program: "nft" },
