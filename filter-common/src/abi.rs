@@ -46,6 +46,11 @@ pub mod maps {
     /// Longest-prefix trie of networks that are never dropped, by mapped address: a `u32` with a bit for
     /// each interface's slot on which the network is trusted.
     pub const TRUSTED: &str = "TRUSTED";
+    /// Array of words with a bit for each IPv4 /24 from which SIP is not admitted, at
+    /// [`geo_v4`](crate::gate::geo_v4). Mapped into the controller's memory.
+    pub const GEO_V4: &str = "GEO_V4";
+    /// Longest-prefix trie of IPv6 networks: a `u32` that is not zero if SIP is not admitted from there.
+    pub const GEO_V6: &str = "GEO_V6";
     /// Array of words of bits that say which addresses may be trusted, in the layout of
     /// [`gate`](crate::gate).
     pub const TRUST_GATE: &str = "TRUST_GATE";
@@ -126,7 +131,7 @@ pub mod maps {
         CONFIG, PORTS, BANS_V4, BANS_V6, BAN_NETS, PRESENCE, TRUSTED, TRUST_GATE, SOURCES,
         PREFIXES, SHARED, STREAMS, KNOWN, KNOWN_GATE, CROWDS, FLOODERS, GREYLIST, SIGNATURES, SEEN,
         COUNTERS, EVENTS, LEARNED, GUARDS, ASKED, VISITED, VISITORS, BEAT, CHALLENGED, RETRIES,
-        RETRY_RATE, WIRE, CAPTURE, CAPTURED,
+        RETRY_RATE, WIRE, CAPTURE, CAPTURED, GEO_V4, GEO_V6,
     ];
 }
 
@@ -237,6 +242,11 @@ pub const FLAG_DISABLED: u32 = 16;
 pub const FLAG_GUARDED: u32 = 32;
 /// As [`FLAG_DRY_RUN`], but only for guarded ports.
 pub const FLAG_EXPOSURE_DRY_RUN: u32 = 64;
+
+/// SIP is not admitted from the networks in [`maps::GEO_V4`] and [`maps::GEO_V6`], unless the source is known.
+pub const FLAG_GEO: u32 = 128;
+/// As [`FLAG_DRY_RUN`], but only for these networks. With [`FLAG_GEO`].
+pub const FLAG_GEO_DRY_RUN: u32 = 256;
 
 /// The origin of the host's own addresses among the bans: a packet from one of them is
 /// [`Spoofed`](crate::decision::Reason::Spoofed). It is the last number that the controller reserves, and

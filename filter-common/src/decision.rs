@@ -132,6 +132,8 @@ reasons! {
     Throttled = 37, Drop, "throttled";
     /// A limit or a throttle would have dropped it, but it answers a challenge that was sent to its source.
     Answered = 38, Pass, "answered";
+    /// Its source is unknown, and in a country or an autonomous system from which SIP is not admitted.
+    Geo = 39, Drop, "geo";
 }
 
 impl Reason {
@@ -157,7 +159,13 @@ const GUARDED: u32 = 1 << 17;
 
 /// The [bits](Code::bit) of the reasons that drop.
 const DROPS: u64 = 0xffff_0000
-    | bits(&[Reason::Spoofed, Reason::StreamLimit, Reason::ClosedPort, Reason::Throttled]);
+    | bits(&[
+        Reason::Spoofed,
+        Reason::StreamLimit,
+        Reason::ClosedPort,
+        Reason::Throttled,
+        Reason::Geo,
+    ]);
 
 impl Code {
     /// Undecided: the source is unknown, and its packet goes to SIP.

@@ -74,6 +74,15 @@ pub fn trust_exact(source: Address, seed: u64) -> Place {
     place(0, (scatter(source, seed) >> 48) as u32, 1)
 }
 
+/// Words of the table of shut-out IPv4 networks, with a bit for each /24: 2 MiB.
+pub const GEO_WORDS: u32 = 1 << 18;
+
+/// The place of the IPv4 /24 with this number, 24 bits, in that table.
+#[inline(always)]
+pub fn geo_v4(number: u32) -> Place {
+    place(0, number, 1)
+}
+
 /// Words of the gate of known peers, with a bit for each hash of 18 bits.
 pub const KNOWN_WORDS: u32 = 1 << 12;
 

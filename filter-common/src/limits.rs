@@ -119,6 +119,10 @@ pub const TRUSTED_NETWORKS: u32 = 16_384;
 /// The most banned networks.
 pub const BANNED_NETWORKS: u32 = 131_072;
 
+/// The most IPv6 networks of countries and autonomous systems. A database of the whole world has 300,000, of which
+/// a policy names a part.
+pub const GEO_NETWORKS: u32 = 1 << 18;
+
 /// The most banned IPv4 addresses, unless configured otherwise.
 pub const BANNED_V4: u32 = 1_000_000;
 

@@ -8,6 +8,7 @@
 pub mod answers;
 pub mod bans;
 pub mod exposure;
+mod geo;
 mod levels;
 pub mod stages;
 pub mod stream;
@@ -105,6 +106,12 @@ pub trait Tables {
     fn stream_bucket(&self, place: u32) -> Option<Self::Bucket<'_>>;
     /// A bucket of all unknown sources.
     fn shared_bucket(&self, place: usize) -> Option<Self::Bucket<'_>>;
+    /// A word of the table of shut-out IPv4 networks.
+    fn geo_v4(&self, word: u32) -> u64;
+    /// Whether the longest of the IPv6 networks around an address is shut out.
+    fn geo_v6(&self, source: Address) -> bool;
+    /// Counts a packet that would have dropped for this reason, and is judged by what follows.
+    fn would_drop(&self, reason: Reason);
     /// A word of the gate of known peers.
     fn known_gate(&self, word: u32) -> u64;
     /// The peer with this address, known or no longer.

@@ -5,25 +5,19 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::btf_maps::{PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
-use filter_common::abi::{
-    COUNTERS_PER_INTERFACE, Counter, Event, FLAG_DISABLED, FLAG_DRY_RUN, FLAG_EXPOSURE_DRY_RUN,
-    counter_index,
-};
+use filter_common::abi::{Event, FLAG_DISABLED, FLAG_DRY_RUN, FLAG_EXPOSURE_DRY_RUN};
 use filter_common::decision::{Code, OVER_SOURCE, Reason, bits};
-use filter_common::limits::{EVENT_BYTES, EVENTS_PER_SECOND, INTERFACES};
+use filter_common::limits::{EVENT_BYTES, EVENTS_PER_SECOND};
 use filter_common::packet::Packet as _;
 use filter_common::policy::Decision;
 use filter_common::rate::Gcra;
 
 use crate::atomic::Word;
 use crate::capture::capture;
+use crate::counters::count;
 use crate::interface::INTERFACE_SLOT;
 use crate::packet::XdpPacket;
 use crate::tables::{Side, now};
-
-#[btf_map]
-static COUNTERS: PerCpuArray<Counter, { INTERFACES * COUNTERS_PER_INTERFACE as usize }> =
-    PerCpuArray::new();
 
 #[btf_map]
 static EVENTS: RingBuf<(), { EVENT_BYTES as usize }> = RingBuf::new();
@@ -72,18 +66,6 @@ fn length(ctx: &XdpContext, end: usize) -> usize {
 
 /// The minimum length of an Ethernet frame without its checksum (IEEE 802.3 section 3.2.8).
 const ETHERNET_MIN: usize = 60;
-
-#[inline(always)]
-fn count(code: Code, would: bool, length: u64) {
-    let index = counter_index(INTERFACE_SLOT.load(), would, code);
-    if let Some(counter) = COUNTERS.get_ptr_mut(index) {
-        // SAFETY: this CPU's own slot; no other XDP program interrupts this one on its CPU.
-        unsafe {
-            (*counter).packets += 1;
-            (*counter).bytes += length;
-        }
-    }
-}
 
 /// Reasons about which the controller is notified: the source is over its own limit, or the program has
 /// banned it. The controller knows the bans that it has decided itself, and counts them in their entries;

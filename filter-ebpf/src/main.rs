@@ -22,6 +22,7 @@ mod account;
 mod atomic;
 mod capture;
 mod clock;
+mod counters;
 mod egress;
 mod hints;
 mod interface;

@@ -16,13 +16,15 @@ use filter_common::abi::{
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{self, Line};
-use filter_common::gate::{KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
+use filter_common::decision::Reason;
+use filter_common::gate::{GEO_WORDS, KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
 use filter_common::greylist;
 use filter_common::limits::{
     AGENT_WORDS, ASKED_ADDRESSES, BANNED_NETWORKS, BANNED_V6, CHALLENGED_ADDRESSES, CROWD_PLACES,
-    FLOODERS as FLOODERS_MAX, GREYLIST_LINES, KNOWN_PEERS, NEW_VISITOR_EVERY, NEW_VISITORS,
-    PREFIX_LINES, RETRY_BUCKETS, RETRY_LINES, SEEN_PLACES, SIGNATURES as SIGNATURES_MAX,
-    SOURCE_LINES, TRUSTED_NETWORKS, VISIT_REFRESH, VISITED_PORTS, VISITORS as VISITORS_MAX,
+    FLOODERS as FLOODERS_MAX, GEO_NETWORKS, GREYLIST_LINES, KNOWN_PEERS, NEW_VISITOR_EVERY,
+    NEW_VISITORS, PREFIX_LINES, RETRY_BUCKETS, RETRY_LINES, SEEN_PLACES,
+    SIGNATURES as SIGNATURES_MAX, SOURCE_LINES, TRUSTED_NETWORKS, VISIT_REFRESH, VISITED_PORTS,
+    VISITORS as VISITORS_MAX,
 };
 use filter_common::packet::{Headers, SPARE_BIT, Window};
 use filter_common::policy::{BanSlot, NetworkSlot, PeerSlot, Tables};
@@ -33,7 +35,7 @@ use filter_common::wire::{self, Count, Message, Reading};
 use crate::atomic::Word;
 use crate::hints::masked;
 use crate::interface::{INTERFACE_SLOT, LOOPBACK};
-use crate::{scratch, socket, streak};
+use crate::{counters, scratch, socket, streak};
 
 #[btf_map]
 static CONFIG: Array<Configs, 1> = Array::new();
@@ -66,6 +68,12 @@ static TRUSTED: LpmTrie<[u64; 2], u32, { TRUSTED_NETWORKS as usize }> = LpmTrie:
 
 #[btf_map]
 static TRUST_GATE: Array<u64, { TRUST_WORDS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+#[btf_map]
+static GEO_V4: Array<u64, { GEO_WORDS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+#[btf_map]
+static GEO_V6: LpmTrie<[u64; 2], u32, { GEO_NETWORKS as usize }> = LpmTrie::new();
 
 #[btf_map]
 static SOURCES: Array<Buckets, { SOURCE_LINES as usize }> = Array::new();
@@ -708,6 +716,21 @@ impl Tables for KernelTables {
         let shared = SHARED.get_ptr_mut(place as u32)?;
         // SAFETY: an array's value lives as long as the map and is aligned to eight bytes.
         Some(unsafe { Word::new(&raw mut (*shared).bucket) })
+    }
+
+    #[inline(always)]
+    fn geo_v4(&self, word: u32) -> u64 {
+        GEO_V4.get(word).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn geo_v6(&self, source: Address) -> bool {
+        GEO_V6.get(&Key::new(128, source.words())).is_some_and(|shut| *shut != 0)
+    }
+
+    #[inline(always)]
+    fn would_drop(&self, reason: Reason) {
+        counters::count(reason.into(), true, 0);
     }
 
     #[inline(always)]

@@ -187,6 +187,7 @@ impl Kernel {
         self.set_gates(world)?;
         self.set_peers(world, now)?;
         self.set_signatures(world)?;
+        self.set_geo(world)?;
         let mut map: Array<&mut MapData, Beat> = self.map_mut(maps::BEAT)?.try_into()?;
         map.set(0, Beat { until: world.attended.time(now), last: 0 }, 0)?;
         self.connections.clear();
@@ -409,6 +410,22 @@ impl Kernel {
         let mut map: HashMap<_, [u64; 3], u64> = self.map_mut(maps::ASKED)?.try_into()?;
         for (address, port, when) in &world.asked {
             map.insert(asked_key(Address::from(*address), *port), when.time(now), 0)?;
+        }
+        Ok(())
+    }
+
+    fn set_geo(&mut self, world: &World) -> Result<()> {
+        let (old, new) = (self.world.shut_v4(), world.shut_v4());
+        let mut map: Array<_, u64> = self.map_mut(maps::GEO_V4)?.try_into()?;
+        for word in old.keys().chain(new.keys()) {
+            map.set(*word, new.get(word).copied().unwrap_or(0), 0)?;
+        }
+        if !self.world.shut.is_empty() {
+            clear_trie::<u32>(self.map_mut(maps::GEO_V6)?)?;
+        }
+        let mut map: LpmTrie<_, [u64; 2], u32> = self.map_mut(maps::GEO_V6)?.try_into()?;
+        for (network, shut) in world.shut_v6() {
+            map.insert(&trie_key(&network), u32::from(shut), 0)?;
         }
         Ok(())
     }

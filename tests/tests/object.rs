@@ -8,13 +8,13 @@ use filter_common::abi::{
     STREAM_BUCKETS, SharedBucket, Signature, Visitor, Visits, maps,
 };
 use filter_common::ban_table::Line;
-use filter_common::gate::{KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
+use filter_common::gate::{GEO_WORDS, KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
 use filter_common::greylist;
 use filter_common::limits::{
     AGENT_WORDS, ASKED_ADDRESSES, BANNED_NETWORKS, BANNED_V6, CAPTURE_BYTES, CHALLENGED_ADDRESSES,
-    CROWD_PLACES, EVENT_BYTES, FLOODERS, GREYLIST_LINES, INTERFACES, KNOWN_PEERS, PREFIX_LINES,
-    RETRY_BUCKETS, RETRY_LINES, SEEN_PLACES, SIGNATURES, SOURCE_LINES, TRUSTED_NETWORKS,
-    VISITED_PORTS, VISITORS, WIRE_BYTES,
+    CROWD_PLACES, EVENT_BYTES, FLOODERS, GEO_NETWORKS, GREYLIST_LINES, INTERFACES, KNOWN_PEERS,
+    PREFIX_LINES, RETRY_BUCKETS, RETRY_LINES, SEEN_PLACES, SIGNATURES, SOURCE_LINES,
+    TRUSTED_NETWORKS, VISITED_PORTS, VISITORS, WIRE_BYTES,
 };
 use filter_user::datapath::OBJECT;
 use ringfence_tests::kernel::{Kernel, memory};
@@ -41,6 +41,8 @@ const MAPS: &[(&str, bpf_map_type, usize, usize, u32)] = {
         (maps::PRESENCE, ARRAY, 4, 8, PRESENCE_WORDS),
         (maps::TRUSTED, TRIE, TRIE_KEY, 4, TRUSTED_NETWORKS),
         (maps::TRUST_GATE, ARRAY, 4, 8, TRUST_WORDS),
+        (maps::GEO_V4, ARRAY, 4, 8, GEO_WORDS),
+        (maps::GEO_V6, TRIE, TRIE_KEY, 4, GEO_NETWORKS),
         (maps::SOURCES, ARRAY, 4, size_of::<Buckets>(), SOURCE_LINES),
         (maps::PREFIXES, ARRAY, 4, size_of::<Buckets>(), PREFIX_LINES),
         (maps::SHARED, ARRAY, 4, size_of::<SharedBucket>(), SHARED_BUCKETS),

@@ -4,7 +4,7 @@
 //! Anybody can flood in the name of an address, but only the address itself receives the challenges. So the
 //! flood exhausts what new requests may use, and not what answers may use.
 
-use super::Tables;
+use super::{Tables, geo};
 use crate::abi::{ADMITTED, NONCE_SEARCHES};
 use crate::decision::{Code, OVER_SOURCE, Reason, bits};
 use crate::greylist;
@@ -46,6 +46,13 @@ pub fn admit<T: Tables + ?Sized>(
     tables: &T,
 ) -> Code {
     let dropped = code.bit() & OVER != 0;
+    // A throttle decides before its source's place does, which a retransmission must not evade.
+    if code.is(Reason::Throttled)
+        && let Some(config) = tables.config()
+        && geo::shuts_out(Headers::from_words(words).source, config, tables)
+    {
+        return Reason::Geo.into();
+    }
     passes(packet, words, dropped, tables).map_or(code, Code::from)
 }
 

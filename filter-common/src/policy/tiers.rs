@@ -3,7 +3,7 @@
 
 use super::levels::{self, Level, Over};
 use super::task::Task;
-use super::{PeerSlot, Tables, is_attended};
+use super::{PeerSlot, Tables, geo, is_attended};
 use crate::abi::{
     ADMITTED, CLASSES, Config, EXCESS, FLAG_CLOSED_TO_KNOWN, FLAG_GREYLIST, SEARCHES,
 };
@@ -85,6 +85,9 @@ pub fn classify<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: 
         return Task::decided(Reason::NotConfigured.into());
     };
     let headers = Headers::from_words(words);
+    if geo::shuts_out(headers.source, config, tables) {
+        return Task::decided(Reason::Geo.into());
+    }
     let now = tables.now(config);
     let (tcp, syn, payload) = match headers.layer4 {
         Layer4::Udp { payload, .. } => (false, false, payload),

@@ -10,6 +10,7 @@ pub mod exposure;
 pub mod floods;
 pub mod frames;
 pub mod generated;
+pub mod geo;
 pub mod greylist;
 pub mod limits;
 pub mod maintenance;
@@ -25,19 +26,22 @@ pub mod signatures;
 pub mod unattended;
 pub mod worlds;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use filter_common::abi::{
     ABI_VERSION, BanEntry, CLASSES, Challenged, Config, FLAG_CLOSED_TO_KNOWN, FLAG_DRY_RUN,
-    FLAG_EXPOSURE_DRY_RUN, FLAG_GREYLIST, FLAG_GUARDED, FLAG_SIGNATURES, FOREVER, NetworkEntry,
-    ORIGIN_OWN, PORT_GUARDED, SCOPE_ALL, SCOPE_SIP, SCOPE_THROTTLE, SEARCHES,
+    FLAG_EXPOSURE_DRY_RUN, FLAG_GEO, FLAG_GEO_DRY_RUN, FLAG_GREYLIST, FLAG_GUARDED,
+    FLAG_SIGNATURES, FOREVER, NetworkEntry, ORIGIN_OWN, PORT_GUARDED, SCOPE_ALL, SCOPE_SIP,
+    SCOPE_THROTTLE, SEARCHES,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{Slot, lines_for};
 use filter_common::class::Class;
 use filter_common::decision::Reason;
+use filter_common::gate;
 use filter_common::limits::WINDOW_WORDS;
 use filter_common::packet::{self, Packet as _};
 use filter_common::rate::{Gcra, unit};
@@ -199,6 +203,7 @@ impl Case {
             | Reason::StreamLimit
             | Reason::ClosedPort
             | Reason::Answered
+            | Reason::Geo
             | Reason::Admitted => {}
         }
         if self.expect == Reason::Flooding && !is_peer && after.flooders == 1 {
@@ -250,6 +255,7 @@ pub fn all() -> Vec<Case> {
         maintenance::cases(),
         carriers::cases(),
         exposure::cases(),
+        geo::cases(),
         unattended::cases(),
     ]
     .concat()
@@ -257,6 +263,7 @@ pub fn all() -> Vec<Case> {
 
 /// The state of the maps.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct World {
     /// The version of the ABI that wrote the configuration; `None` without a configuration.
     pub abi: Option<u32>,
@@ -300,6 +307,10 @@ pub struct World {
     pub greylist: bool,
     /// User-Agents whose packets are dropped; a final `*` matches any ending.
     pub signatures: Vec<&'static str>,
+    /// Networks from which SIP is not admitted, and those in them from which it is (`false`).
+    pub shut: Vec<(IpNet, bool)>,
+    /// Whether that is only watched.
+    pub geo_dry_run: bool,
     /// Until when SIP is closed, if it is.
     pub maintenance: Option<ClosedUntil>,
     /// Bans.
@@ -463,6 +474,8 @@ impl Default for World {
             flood_ban: Duration::from_mins(1),
             greylist: false,
             signatures: Vec::new(),
+            shut: Vec::new(),
+            geo_dry_run: false,
             maintenance: None,
             bans: Vec::new(),
             own: Vec::new(),
@@ -605,6 +618,49 @@ impl World {
         self
     }
 
+    /// With a network from which SIP is not admitted.
+    ///
+    /// # Panics
+    ///
+    /// If the text is no network.
+    #[must_use]
+    pub fn shut(mut self, network: &str) -> Self {
+        self.shut.push((network.parse().expect("a network"), true));
+        self
+    }
+
+    /// With an IPv6 network in such a network, from which it is admitted.
+    ///
+    /// # Panics
+    ///
+    /// If the text is no network.
+    #[must_use]
+    pub fn shut_except(mut self, network: &str) -> Self {
+        self.shut.push((network.parse().expect("a network"), false));
+        self
+    }
+
+    /// The words of [`maps::GEO_V4`](filter_common::abi::maps::GEO_V4) that are not zero.
+    pub fn shut_v4(&self) -> HashMap<u32, u64> {
+        let mut words = HashMap::new();
+        for (network, _) in &self.shut {
+            if let IpNet::V4(network) = network {
+                for number in
+                    u32::from(network.network()) >> 8..=u32::from(network.broadcast()) >> 8
+                {
+                    let place = gate::geo_v4(number);
+                    *words.entry(place.word).or_default() |= 1 << place.shift;
+                }
+            }
+        }
+        words
+    }
+
+    /// The entries of [`maps::GEO_V6`](filter_common::abi::maps::GEO_V6).
+    pub fn shut_v6(&self) -> impl Iterator<Item = (IpNet, bool)> {
+        self.shut.iter().copied().filter(|(network, _)| network.addr().is_ipv6())
+    }
+
     /// With SIP closed.
     #[must_use]
     pub fn closed(self, ends: Ends, closed_to_known: bool) -> Self {
@@ -702,6 +758,8 @@ impl World {
             (!self.signatures.is_empty(), FLAG_SIGNATURES),
             (!self.guards.is_empty(), FLAG_GUARDED),
             (self.exposure_dry_run, FLAG_EXPOSURE_DRY_RUN),
+            (!self.shut.is_empty(), FLAG_GEO),
+            (self.geo_dry_run, FLAG_GEO_DRY_RUN),
         ];
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let [v4, v6] = self.prefix_lengths;

@@ -12,6 +12,7 @@ use filter_common::abi::{
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{self, lines_for};
+use filter_common::decision::Reason;
 use filter_common::gate::PRESENCE_WORDS;
 use filter_common::greylist::{self, CELLS};
 use filter_common::limits::WINDOW_WORDS;
@@ -156,6 +157,10 @@ pub struct Model {
     retries: RefCell<HashMap<u32, greylist::Line>>,
     retry_rate: RefCell<HashMap<u32, u64>>,
     signatures: Vec<(Agent, u32, Cell<Signature>)>,
+    shut_v4: HashMap<u32, u64>,
+    shut_v6: Vec<(IpNet, bool)>,
+    /// Packets that a dry run of only some reasons lets pass.
+    watched: Cell<u64>,
     window: RefCell<Window>,
     expects_ban: Cell<bool>,
 }
@@ -215,6 +220,9 @@ impl Model {
             retries: RefCell::default(),
             retry_rate: RefCell::default(),
             signatures: signatures.map(|(agent, bits)| (agent, bits, Cell::default())).collect(),
+            shut_v4: world.shut_v4(),
+            shut_v6: world.shut_v6().collect(),
+            watched: Cell::new(0),
             // As in the kernel, it may contain anything.
             window: RefCell::new([u64::from_le_bytes(*b"\nAuthori"); WINDOW_WORDS]),
             expects_ban: Cell::new(false),
@@ -235,6 +243,11 @@ impl Model {
     /// Advances the time by this many nanoseconds.
     pub fn wait(&self, time: u64) {
         self.now.set(self.now.get() + time);
+    }
+
+    /// The packets that it has counted as ones that a dry run of only some reasons lets pass.
+    pub fn watched(&self) -> u64 {
+        self.watched.get()
     }
 
     /// The counts in its entries.
@@ -601,6 +614,19 @@ impl Tables for Model {
 
     fn shared_bucket(&self, place: usize) -> Option<ModelBucket<'_>> {
         self.shared.get(place).map(ModelBucket::Shared)
+    }
+
+    fn geo_v4(&self, word: u32) -> u64 {
+        self.shut_v4.get(&word).copied().unwrap_or(0)
+    }
+
+    fn geo_v6(&self, source: Address) -> bool {
+        let around = self.shut_v6.iter().filter(|(network, _)| contains(network, source));
+        around.max_by_key(|(network, _)| network.prefix_len()).is_some_and(|(_, shut)| *shut)
+    }
+
+    fn would_drop(&self, _reason: Reason) {
+        self.watched.set(self.watched.get() + 1);
     }
 
     fn known_gate(&self, word: u32) -> u64 {

@@ -38,6 +38,8 @@ pub fn all() -> Vec<(&'static str, World)> {
         ("few bytes over tcp for networks and all", streams().byte_limits([0, 0, 1200, 1600])),
         ("unattended", unattended()),
         ("throttled sources, and challenges", throttled()),
+        ("some countries are shut out", shut()),
+        ("the same, watching", shut().watching()),
     ]
 }
 
@@ -68,6 +70,19 @@ fn throttled() -> World {
         .challenge("192.0.2.66", "1792570402/5bb7bd5c9d0a7e4b8a5d3e1c7f2b9a60")
         .challenge("198.51.100.7", "1792570402/5bb7bd5c9d0a7e4b8a5d3e1c7f2b9a60")
         .challenge("203.0.113.7", "1792570402/5bb7bd5c9d0a7e4b8a5d3e1c7f2b9a60")
+}
+
+/// Networks from which SIP is not admitted, with known, trusted and throttled sources in them.
+fn shut() -> World {
+    limited(2)
+        .shut("192.0.2.0/24")
+        .shut("2001:db8::/32")
+        .shut_except("2001:db8:1::/48")
+        .peer("192.0.2.67", Ends::Never)
+        .peer("2001:db8::67", Ends::Ago(1))
+        .trust("192.0.2.128/25")
+        .throttle("192.0.2.66", SCOPE_THROTTLE, Ends::Never)
+        .ban("2001:db8::66", SCOPE_SIP, Ends::In(60))
 }
 
 /// Some of the sources are known, one no longer; scanners, and bans of named ports.

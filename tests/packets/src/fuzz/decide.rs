@@ -220,6 +220,9 @@ impl Seen<'_> {
         if known {
             return self.asks_for_of_peer(reason, history);
         }
+        if reason == Reason::Geo {
+            return self.is_shut_out();
+        }
         self.asks_for_of_stranger(reason, history)
     }
 
@@ -294,6 +297,7 @@ impl Seen<'_> {
             | Reason::Throttled
             | Reason::Spoofed
             | Reason::ClosedPort
+            | Reason::Geo
             | Reason::Answered
             | Reason::NotConfigured
             | Reason::NotIp
@@ -314,6 +318,13 @@ impl Seen<'_> {
             | Reason::Known
             | Reason::Admitted => false,
         }
+    }
+
+    /// Whether SIP is not admitted from where its source is.
+    fn is_shut_out(self) -> bool {
+        let source = IpAddr::from(self.headers.source);
+        let around = self.world.shut.iter().filter(|(network, _)| network.contains(&source));
+        around.max_by_key(|(network, _)| network.prefix_len()).is_some_and(|(_, shut)| *shut)
     }
 
     /// The same for a frame of a known peer, while SIP is open.

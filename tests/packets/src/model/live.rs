@@ -311,6 +311,18 @@ impl Tables for Live {
         self.model.shared_bucket(place)
     }
 
+    fn geo_v4(&self, word: u32) -> u64 {
+        self.model.geo_v4(word)
+    }
+
+    fn geo_v6(&self, source: Address) -> bool {
+        self.model.geo_v6(source)
+    }
+
+    fn would_drop(&self, reason: Reason) {
+        self.model.would_drop(reason);
+    }
+
     fn known_gate(&self, _word: u32) -> u64 {
         u64::MAX
     }
