@@ -258,6 +258,8 @@ mod tests {
             until: Some("2026-11-29T04:40:05Z".to_owned()),
             packets: 0,
             reason: reason.to_owned(),
+            country: None,
+            asn: None,
         }
     }
 

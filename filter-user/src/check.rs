@@ -120,6 +120,9 @@ fn problem(fault: &Fault<'_>) -> Option<Problem> {
             let (name, state) = (&feed.name, feed.state.as_str());
             (Level::Warning, format!("the feed {name} is {state}: {}", why(&feed.problem)))
         }
+        Fault::GeoFailed(geo) => {
+            (Level::Warning, format!("geo is {}: {}", geo.state.as_str(), why(&geo.problem)))
+        }
         Fault::NearlyFull(bans) => (
             Level::Warning,
             format!("{} bans are in force, with room for {}", bans.active, bans.capacity),
@@ -154,7 +157,7 @@ fn not_enforcing(state: EnforcementState) -> Option<(Level, String)> {
 
 #[cfg(test)]
 mod tests {
-    use api::{Exposure, FeedHealth, FeedState, Hearing, State, StoreState};
+    use api::{Exposure, FeedHealth, FeedState, GeoState, GeoStatus, Hearing, State, StoreState};
 
     use super::*;
     use crate::examples::healthy;
@@ -174,7 +177,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_and_the_worst_decides() {
         type Change = fn(&mut Status);
-        let cases: [(Change, Level, &str); 22] = [
+        let cases: [(Change, Level, &str); 23] = [
             (|s| s.interfaces[1].protected = false, Level::Critical, "eth1 is unprotected"),
             (|s| s.interfaces[0].learning = false, Level::Warning, "learned"),
             (|s| s.interfaces[0].fallback = Some("why".to_owned()), Level::Ok, "eth0"),
@@ -205,6 +208,14 @@ mod tests {
             ),
             (|s| s.feeds = vec![feed(FeedState::Expired)], Level::Warning, "drop is expired"),
             (|s| s.feeds = vec![feed(FeedState::Paused)], Level::Ok, "3 bans"),
+            (
+                |s| {
+                    let (state, problem) = (GeoState::Refused, Some("a gateway".to_owned()));
+                    s.geo = Some(GeoStatus { state, problem, ..GeoStatus::default() });
+                },
+                Level::Warning,
+                "geo is refused: a gateway",
+            ),
             (
                 |s| {
                     let (subject, problem) = ("eth2".to_owned(), "a|b\nc".to_owned());

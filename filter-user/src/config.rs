@@ -11,6 +11,7 @@ mod contradictions;
 mod document;
 mod error;
 mod feeds;
+mod geo;
 mod kind;
 mod load;
 mod render;
@@ -30,6 +31,7 @@ use ipnet::IpNet;
 pub use self::api::{Api, Loopback};
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
 pub use self::feeds::{Feed, Place};
+pub use self::geo::{DATABASES_MAX, Geo};
 pub use self::kind::LIST_MAX;
 pub use self::load::{FILE_MAX, Loaded, Overrides, SetBy};
 pub use self::render::Setting;
@@ -117,6 +119,8 @@ pub struct Config {
     pub jails: BTreeMap<&'static str, JailSettings>,
     /// Lists of addresses that somebody else publishes, by name.
     pub feeds: BTreeMap<String, Feed>,
+    /// The countries and autonomous systems from which SIP is admitted.
+    pub geo: Geo,
     /// Where failures are read from.
     pub sources: Sources,
     /// How the daemon is reached over TCP.
@@ -157,6 +161,7 @@ impl Default for Config {
             signatures: Signatures::default(),
             jails: detection::settings::defaults(),
             feeds: BTreeMap::new(),
+            geo: Geo::default(),
             sources: Sources {
                 asterisk: AsteriskSource {
                     notice_log: "/var/log/asterisk/fail2ban".into(),

@@ -12,6 +12,7 @@ mod bans;
 mod digest;
 mod enforcement;
 mod feeds;
+mod geo;
 mod happened;
 mod jail_bans;
 mod jails;
@@ -55,6 +56,7 @@ use self::digest::Digest;
 use self::enforcement::Known;
 use self::feeds::Feeds;
 pub use self::feeds::{FeedCounts, FeedHealth, FeedUpdate};
+use self::geo::Geo;
 use self::happened::Announcer;
 use self::jails::Jails;
 use self::limited::LimitedSources;
@@ -99,6 +101,7 @@ pub struct Controller<D> {
     announcer: Announcer,
     enforcement: Known,
     feeds: Feeds,
+    geo: Geo,
     digest: Digest,
     /// Imported bans that the log has not reported yet.
     imported: ImportReport,
@@ -147,6 +150,7 @@ impl<D: Datapath> Controller<D> {
             announcer: Announcer::default(),
             enforcement: Known::new(config.dry_run),
             feeds: Feeds::new(config),
+            geo: Geo::default(),
             digest: Digest::default(),
             imported: ImportReport::default(),
             ports: config.ports.clone(),
@@ -166,6 +170,7 @@ impl<D: Datapath> Controller<D> {
         let Self { bans: of, datapath, protected, .. } = &mut controller;
         of.restore(datapath, protected, (bans, ended), held, now.kernel);
         controller.load_feeds(&decisions);
+        controller.load_geo(&decisions);
         controller.find_left_over_feeds();
         for (who, record) in controller.escalation.load(offences, now.kernel) {
             controller.store().set_offences(who, record);

@@ -8,6 +8,7 @@
 
 mod answer;
 mod feeds;
+mod geo;
 pub mod http;
 mod last_interfaces;
 mod logins;
@@ -42,6 +43,7 @@ use tokio::time::sleep;
 
 use self::answer::Answers;
 use self::feeds::Feeds;
+use self::geo::Geo;
 use self::notify::Notify;
 pub use self::reload::Load;
 use self::reload::Reloads;
@@ -160,7 +162,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     .context("start the store's thread")?;
     // Without a control socket the daemon must not attach to the interfaces.
     let socket = server::bind(&config.paths.control_socket())?;
-    let Opened { kernel, events, responses, bans, silence, notes } = locked.open(&settings)?;
+    let Opened { kernel, events, geo, responses, bans, silence, notes } = locked.open(&settings)?;
     if let Some(note) = silence.and_then(|before| beat::after_silence(before, clock::read())) {
         warn!("{note}");
     }
@@ -201,6 +203,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     let (tell, seen) = mpsc::channel(1);
     let watch = tokio::spawn(watch_host(safety.switch(), tell));
     let mut parts = Parts {
+        geo: Geo::start(&config.geo, geo, &mut controller),
         controller,
         sources,
         events,

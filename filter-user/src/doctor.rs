@@ -12,7 +12,7 @@ mod host;
 mod sshd;
 mod trunks;
 
-use api::{EnforcementState, FeedState, Source, Status};
+use api::{EnforcementState, FeedState, GeoState, Source, Status};
 use serde::Serialize;
 
 use crate::check::{self, Level};
@@ -170,6 +170,16 @@ fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
             let problem = problem.map_or_else(|| state.to_owned(), |why| format!("{state}: {why}"));
             Finding::new(&format!("feed:{}", feed.name), problem, remedy)
         }
+        Fault::GeoFailed(geo) => Finding::new(
+            "geo",
+            format!("{}: {}", geo.state.as_str(), why(&geo.problem)),
+            match geo.state {
+                GeoState::Refused => "put these addresses under `trusted`, or change `geo`",
+                GeoState::Failing | GeoState::Waiting | GeoState::Ok => {
+                    "replace the database; the daemon reads it again within seconds"
+                }
+            },
+        ),
         Fault::NearlyFull(bans) => Finding::new(
             "bans",
             format!("{} are in force, with room for {}", bans.active, bans.capacity),

@@ -3,8 +3,8 @@
 //! Both match on every fault, so that neither can omit a new one.
 
 use api::{
-    Bans, EnforcementState, Exposure, FeedHealth, FeedState, Hearing, Interface, Log, Source,
-    State, Status, Store, StoreState,
+    Bans, EnforcementState, Exposure, FeedHealth, FeedState, GeoState, GeoStatus, Hearing,
+    Interface, Log, Source, State, Status, Store, StoreState,
 };
 
 use crate::register::{ASTERISK_JAIL, WIRE};
@@ -47,6 +47,8 @@ pub(crate) enum Fault<'a> {
     Unrecognised(&'a Hearing),
     /// The list of the feed cannot be fetched, or must be confirmed.
     FeedFailed(&'a FeedHealth),
+    /// The databases of countries cannot be used, or would shut out who must not be.
+    GeoFailed(&'a GeoStatus),
     /// There is little room left for bans.
     NearlyFull(&'a Bans),
     /// Lines of the daemon's log were lost.
@@ -100,6 +102,11 @@ pub(crate) fn faults(status: &Status) -> Vec<Fault<'_>> {
         FeedState::Waiting | FeedState::Ok | FeedState::Paused => false,
     };
     faults.extend(status.feeds.iter().filter(is_failed).map(Fault::FeedFailed));
+    let is_failed = |geo: &&GeoStatus| match geo.state {
+        GeoState::Failing | GeoState::Refused => true,
+        GeoState::Waiting | GeoState::Ok => false,
+    };
+    faults.extend(status.geo.iter().filter(is_failed).map(Fault::GeoFailed));
     let Bans { active, capacity, .. } = status.bans;
     if capacity > 0 && active.saturating_mul(100) >= capacity.saturating_mul(NEARLY_FULL) {
         faults.push(Fault::NearlyFull(&status.bans));

@@ -37,6 +37,7 @@ mod examples;
 pub mod fail2ban;
 mod faults;
 pub mod feeds;
+pub mod geo;
 pub mod host;
 pub mod inputs;
 pub mod jail_filter;

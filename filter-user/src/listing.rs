@@ -185,6 +185,8 @@ mod tests {
             until: number.is_multiple_of(2).then(|| format!("2026-11-29T00:00:00.{number:08}Z")),
             packets: u64::from(u32::MAX - number),
             reason: "15 failures".to_owned(),
+            country: None,
+            asn: None,
         }
     }
 

@@ -81,6 +81,8 @@ pub struct Snapshot {
     pub sources: BTreeMap<&'static str, (bool, Option<f64>)>,
     /// The feeds.
     pub feeds: Vec<FeedCount>,
+    /// Whether the policy of countries is in force as configured; `None` without a policy.
+    pub geo_up: Option<bool>,
     /// The interfaces: their names and modes, and whether they are protected.
     pub interfaces: Vec<(String, &'static str, bool)>,
     /// Known peers now.

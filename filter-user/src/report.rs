@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use api::{
     Attacked, BanRow, Banned, Bans, ChangedSetting, Confirmed, Durability, Enforcement,
-    EnforcementState, Essential, Exposure, Hearing, Interface, JailReport, Jails, Lifted,
-    MaintenanceState, NO_REASON, NamedHost, Peers, Prevented, ReasonCount, Reloaded, Replaced,
-    Sample, Source, State, Status, StoreState, TakenOver, Tuned, Verdict,
+    EnforcementState, Essential, Exposure, GeoState, GeoStatus, Hearing, Interface, JailReport,
+    Jails, Lifted, MaintenanceState, NO_REASON, NamedHost, Peers, Prevented, ReasonCount, Reloaded,
+    Replaced, Sample, Source, State, Status, StoreState, TakenOver, Tuned, Verdict,
 };
 
 pub(crate) use self::text::{
@@ -81,6 +81,7 @@ pub fn status(status: &Status) -> String {
         let allowed = counts(status.allowed, "network is", "networks are");
         line(&mut text, &format!("{allowed} allowed at run time: `ringfence allows` lists them"));
     }
+    text += &geo(status);
     text += &essential(&status.essential);
     let Peers { known, spared, no_room, .. } = status.peers;
     line(&mut text, &count(known, "known peer"));
@@ -91,6 +92,35 @@ pub fn status(status: &Status) -> String {
     if no_room > 0 {
         let times = count(no_room, "time");
         line(&mut text, &format!("there was no room for another known peer: {times}"));
+    }
+    text
+}
+
+/// The countries from which SIP is admitted.
+fn geo(status: &Status) -> String {
+    let mut text = String::new();
+    let Some(GeoStatus { policy, dry_run, state, problem, in_force, databases, networks, .. }) =
+        &status.geo
+    else {
+        return text;
+    };
+    let policy = policy.as_deref().unwrap_or("only says where addresses are");
+    let dry = if *dry_run { ", dry run" } else { "" };
+    match (state, problem) {
+        (GeoState::Ok, _) | (_, None) => {
+            let databases = count(databases.len() as u64, "database");
+            let networks = count(*networks, "network");
+            line(&mut text, &format!("geo: {policy}{dry}: {networks} in {databases}"));
+        }
+        (state, Some(why)) => {
+            let stays = if *in_force {
+                "the table before it stays in force"
+            } else {
+                "nothing is shut out"
+            };
+            let state = state.as_str().to_uppercase();
+            line(&mut text, &format!("GEO {state}: {policy}{dry}: {why}; {stays}"));
+        }
     }
     text
 }
@@ -651,6 +681,8 @@ mod tests {
                     until: Some("2031-01-02T00:00:00Z".to_owned()),
                     packets: 4_000_000,
                     reason: reason.to_owned(),
+                    country: None,
+                    asn: None,
                 };
                 let other = BanRow {
                     network: "192.0.2.1".to_owned(),

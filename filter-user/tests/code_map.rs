@@ -11,7 +11,7 @@ mod pages;
 use self::pages::{hold, root};
 
 /// The crates, from the kernel to the command line.
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 12] = [
     "filter-common",
     "filter-ebpf",
     "filter-user/tables",
@@ -19,6 +19,7 @@ const CRATES: [&str; 11] = [
     "filter-user/detection",
     "filter-user/fail2ban",
     "filter-user/feeds",
+    "filter-user/geo",
     "filter-user/store",
     "filter-user/api",
     "filter-user/audit",

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each crate below this one, and the crates on which it must not depend with any feature.
-const WALLS: [(&str, &[&str]); 8] = [
+const WALLS: [(&str, &[&str]); 9] = [
     (
         "api",
         &[
@@ -57,6 +57,22 @@ const WALLS: [(&str, &[&str]); 8] = [
             "tokio",
         ],
     ),
+    (
+        "geo",
+        &[
+            "api",
+            "audit",
+            "aya",
+            "datapath",
+            "detection",
+            "fail2ban",
+            "filter-user",
+            "nix",
+            "rusqlite",
+            "store",
+            "tokio",
+        ],
+    ),
     ("store", &["api", "audit", "aya", "datapath", "fail2ban", "filter-user"]),
     (
         "tables",
@@ -77,7 +93,7 @@ const WALLS: [(&str, &[&str]); 8] = [
 ];
 
 /// Crates whose modules must not import each other in a cycle.
-const LAYERED: [&str; 9] = [
+const LAYERED: [&str; 10] = [
     "",
     "../filter-common",
     "../filter-ebpf",
@@ -86,6 +102,7 @@ const LAYERED: [&str; 9] = [
     "detection",
     "fail2ban",
     "feeds",
+    "geo",
     "store",
 ];
 
@@ -129,7 +146,7 @@ fn no_crate_depends_on_what_it_must_not_use() {
     let packets = dependencies(&here().join("../tests/packets/Cargo.toml"));
     assert_eq!(packets, ["filter-common", "ipnet", "tables"].map(str::to_owned).into());
     let own = dependencies(&here().join("Cargo.toml"));
-    for only in ["aya", "aya-log", "rusqlite", "fancy-regex"] {
+    for only in ["aya", "aya-log", "rusqlite", "fancy-regex", "maxminddb"] {
         assert!(
             !own.contains(only),
             "filter-user depends on {only}, which a crate below it is for"

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
@@ -469,16 +470,15 @@ impl Kernel {
         self.run_with(frame, options)
     }
 
-    /// Runs the program over a frame this many times, on the current CPU.
+    /// Runs the program over a frame this many times, on the current CPU, and returns how long one takes on average.
     ///
     /// # Errors
     ///
     /// If it cannot be run.
-    pub fn repeat(&self, frame: &[u8], times: u32) -> Result<()> {
+    pub fn repeat(&self, frame: &[u8], times: u32) -> Result<Duration> {
         let options =
             TestRunOptions { data_in: Some(frame), repeat: times, ..TestRunOptions::new() };
-        self.program()?.test_run(options)?;
-        Ok(())
+        Ok(self.program()?.test_run(options)?.duration)
     }
 
     fn run_with(&mut self, frame: &[u8], options: TestRunOptions<'_>) -> Result<Verdict> {

@@ -46,6 +46,12 @@ pub struct BanRow {
     pub packets: u64,
     /// The reason, as text.
     pub reason: String,
+    /// The code of the country of its first address, by the databases under `geo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
+    /// The number of the autonomous system of its first address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asn: Option<u32>,
 }
 
 /// What a ban does.

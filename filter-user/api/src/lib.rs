@@ -68,11 +68,13 @@ pub use self::request::{
 };
 pub use self::route::{Call, Method, ROUTES, Route, WANTS_SIGNS, find, methods, resource};
 pub use self::status::{
-    Bans, Enforcement, EnforcementState, Escalation, Essential, Exposure, FeedHealth, Hearing,
-    Interface, JailCount, Log, NamedHost, Peers, Prevented, ReasonCount, Rule, Sample, Signature,
-    Source, State, Status, Store, StoreState, Unparsed, Verdict,
+    Bans, Enforcement, EnforcementState, Escalation, Essential, Exposure, FeedHealth, GeoDatabase,
+    GeoState, GeoStatus, Hearing, Interface, JailCount, Log, NamedHost, Peers, Prevented,
+    ReasonCount, Rule, Sample, Signature, Source, State, Status, Store, StoreState, Unparsed,
+    Verdict,
 };
 pub use self::traffic::{TrafficPage, TrafficPoint, TrafficQuery, TrafficStep};
 pub use self::why::{
-    BanOf, Evidence, History, JailHistory, Limit, Near, NotCounted, Packets, Tier, Why, Wire,
+    BanOf, Evidence, History, JailHistory, Limit, Located, Near, NotCounted, Packets, Tier, Why,
+    Wire,
 };

@@ -56,6 +56,9 @@ pub struct Status {
     /// The feeds.
     #[serde(default)]
     pub feeds: Vec<FeedHealth>,
+    /// The countries and autonomous systems from which SIP is admitted; null if no database is configured.
+    #[serde(default)]
+    pub geo: Option<GeoStatus>,
     /// Bans of networks with many offenders.
     pub escalation: Escalation,
     /// The jails.
@@ -74,6 +77,69 @@ pub struct FeedHealth {
     pub problem: Option<String>,
     /// When the list was last fetched, or found to be unchanged; null if never.
     pub fetched: Option<String>,
+}
+
+/// The countries and autonomous systems from which SIP is admitted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct GeoStatus {
+    /// What the configuration wants, such as `admit DE, AS3320`; null if the databases only say where addresses are.
+    pub policy: Option<String>,
+    /// Whether packets are only counted.
+    pub dry_run: bool,
+    /// The state.
+    pub state: GeoState,
+    /// What is wrong, and what to do; null if nothing is.
+    pub problem: Option<String>,
+    /// Whether a table is in force, which may be an earlier one.
+    pub in_force: bool,
+    /// The databases in use.
+    pub databases: Vec<GeoDatabase>,
+    /// The networks in them that the policy names.
+    pub networks: u64,
+    /// What the policy names and no database contains.
+    pub unknown: Vec<String>,
+}
+
+/// The state of a policy of countries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(JsonSchema))]
+pub enum GeoState {
+    /// The databases are being read.
+    #[default]
+    Waiting,
+    /// It is in force as configured.
+    Ok,
+    /// A database cannot be read. What was in force before still is.
+    Failing,
+    /// It would shut out addresses that the host depends on, and is not in force. What was in force before still
+    /// is.
+    Refused,
+}
+
+impl GeoState {
+    /// The name in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Ok => "ok",
+            Self::Failing => "failing",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// A database of countries or of autonomous systems.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct GeoDatabase {
+    /// Its file.
+    pub path: String,
+    /// What its publisher calls it.
+    pub kind: String,
+    /// When it was made.
+    pub built: Option<String>,
 }
 
 /// The addresses that the host depends on. No jail bans them, and a manual ban needs `force`; limits apply to them.

@@ -69,6 +69,12 @@ pub struct Why {
     /// remembered.
     #[serde(default)]
     pub wire: Option<Wire>,
+    /// Where it is, by the databases under `geo`; null if they do not contain it.
+    #[serde(default)]
+    pub place: Option<Located>,
+    /// Whether `geo` shuts its SIP out, or would but for a dry run.
+    #[serde(default)]
+    pub shut_out: bool,
     /// Whether it is a known peer.
     pub known: bool,
     /// When it stops being a known peer unless it is seen again; null if it is not one.
@@ -81,6 +87,18 @@ pub struct Why {
     pub packets: Packets,
     /// Its earlier bans by jails; null if there are none, or the store cannot be read.
     pub history: Option<History>,
+}
+
+/// Where an address is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Located {
+    /// The code of its country (ISO 3166).
+    pub country: Option<String>,
+    /// The number of its autonomous system.
+    pub asn: Option<u32>,
+    /// The organisation that has this number.
+    pub organisation: Option<String>,
 }
 
 /// How the filter treats the SIP of an address.

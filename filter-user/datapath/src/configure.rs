@@ -11,9 +11,9 @@ use aya::maps::{Array, MapData};
 use detection::settings::{PortClasses, PortGuard, PortRange, SipPorts};
 use filter_common::abi::{
     ABI_VERSION, CLASSES, Config, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, FLAG_DRY_RUN,
-    FLAG_EXPOSURE_DRY_RUN, FLAG_GREYLIST, FLAG_GUARDED, FLAG_SIGNATURES, OPEN_TO_ALL,
-    OPEN_TO_REPLIES, PORT_BLOCKS, PORT_GUARDED, PORTS_PER_BLOCK, RECORDED, SCOPE_SIP,
-    SCOPE_THROTTLE, SEARCHES, Signature, port_place,
+    FLAG_EXPOSURE_DRY_RUN, FLAG_GEO, FLAG_GEO_DRY_RUN, FLAG_GREYLIST, FLAG_GUARDED,
+    FLAG_SIGNATURES, OPEN_TO_ALL, OPEN_TO_REPLIES, PORT_BLOCKS, PORT_GUARDED, PORTS_PER_BLOCK,
+    RECORDED, SCOPE_SIP, SCOPE_THROTTLE, SEARCHES, Signature, port_place,
 };
 use filter_common::limits::AGENT_WORDS;
 use filter_common::rate::Gcra;
@@ -22,8 +22,8 @@ use filter_common::sip::agent_of;
 use super::clocks::Clocks;
 use super::settings::{ClassLimits, Guarded, Limit, Limits, Settings, UserAgent};
 
-/// Flags of the configuration that belong to maintenance, not to the settings.
-const MAINTENANCE_FLAGS: u32 = FLAG_CLOSED_TO_KNOWN;
+/// Flags of the configuration that belong to maintenance and to the table of countries, not to the settings.
+const STANDING_FLAGS: u32 = FLAG_CLOSED_TO_KNOWN | FLAG_GEO | FLAG_GEO_DRY_RUN;
 
 /// The limit of searches for credentials for a source over a limit: more than a legitimate source needs,
 /// and little work for the host.
@@ -42,7 +42,7 @@ pub(super) fn config(settings: &Settings, old: &Config, clocks: Clocks, ban_line
     Config {
         abi_version: ABI_VERSION,
         flags: flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum::<u32>()
-            | old.flags & MAINTENANCE_FLAGS,
+            | old.flags & STANDING_FLAGS,
         seed: old.seed,
         jiffies_epoch: clocks.epoch,
         tick: clocks.tick,

@@ -14,8 +14,8 @@ use detection::ban::{AddressEntry, InForce, NetworkEntry};
 use detection::clock::KernelTime;
 use detection::settings::{PortClasses, SipPorts};
 use filter_common::abi::{
-    self, Challenged, Counter, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, Flooder, Learning, Peer,
-    counter_index, maps,
+    self, Challenged, Counter, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, FLAG_GEO, FLAG_GEO_DRY_RUN,
+    Flooder, Learning, Peer, counter_index, maps,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{entries_for, lines_for};
@@ -42,6 +42,7 @@ use super::egress;
 use super::events::{Events, Responses};
 use super::floods;
 use super::gates::{self, Presence};
+use super::geo::{GeoMode, GeoTable};
 use super::mapped::{Memory, data};
 use super::netlink;
 use super::object::OBJECT;
@@ -117,6 +118,8 @@ pub struct Opened {
     pub kernel: Kernel,
     /// The program's events.
     pub events: Events,
+    /// The table of networks from which SIP is not admitted.
+    pub geo: GeoTable,
     /// The responses that leave.
     pub responses: Responses,
     /// The bans in the pinned maps, which may include ended ones.
@@ -255,11 +258,10 @@ impl Kernel {
         };
         let events = Events::new(take(first, maps::EVENTS)?)?;
         let responses = Responses::new(take(first, maps::WIRE)?)?;
+        let geo = GeoTable::new(take(first, maps::GEO_V4)?, take(first, maps::GEO_V6)?)?;
         let clocks = clocks::measure(first)?;
 
-        for entry in &saved {
-            kernel.ban(entry)?;
-        }
+        saved.iter().try_for_each(|entry| kernel.ban(entry))?;
         let bans = kernel.bans.held()?;
         kernel.own(&settings.own)?;
         kernel.trust(&settings.trusted)?;
@@ -300,7 +302,7 @@ impl Kernel {
             notes.push(format!("detached the program from `{name}`, which is now unprotected"));
         }
         let silence = kernel.beat(clock::now());
-        Ok(Opened { kernel, events, responses, bans, silence, notes })
+        Ok(Opened { kernel, events, geo, responses, bans, silence, notes })
     }
 
     /// Writes a heartbeat for the program. Returns the previous one if the filter has been without a
@@ -572,6 +574,20 @@ impl Datapath for Kernel {
     fn disable(&mut self, disabled: bool) -> Result<()> {
         // Another process may have changed the flag, see `disable::disable`.
         disable::switch(&mut self.config, disabled)
+    }
+
+    fn geo(&mut self, mode: GeoMode) -> Result<()> {
+        let mut config = self.config.get()?;
+        let flags = match mode {
+            GeoMode::Off => 0,
+            GeoMode::DryRun => FLAG_GEO | FLAG_GEO_DRY_RUN,
+            GeoMode::On => FLAG_GEO,
+        };
+        if config.flags & (FLAG_GEO | FLAG_GEO_DRY_RUN) == flags {
+            return Ok(());
+        }
+        config.flags = config.flags & !(FLAG_GEO | FLAG_GEO_DRY_RUN) | flags;
+        self.config.set(&config)
     }
 
     fn is_disabled(&self) -> bool {

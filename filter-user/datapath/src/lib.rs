@@ -8,7 +8,7 @@
 //! | `kernel` | [`Kernel`]: opens, writes and reads the maps, and monitors the interfaces |
 //! | `reuse` | the pinned maps of an earlier daemon |
 //! | `settings`, `configure`, `config_map` | the settings, their form for the program, and the switch to them |
-//! | `bans`, `trust`, `crowds` | the maps of bans, of trusted networks, and of counts of known peers |
+//! | `bans`, `trust`, `crowds`, `geo` | the maps of bans, of trusted networks, of counts of known peers, and of countries |
 //! | `attach`, `egress`, `programs` | the XDP program and the classifier on an interface |
 //! | `pins`, `detach`, `disable`, `beat` | the directory of pins, and its removal; the switch to pass all; the heartbeat |
 //! | `pinned`, `floods` | the pinned maps while no controller runs; lifts the program's own bans |
@@ -33,6 +33,7 @@ mod disable;
 mod egress;
 mod events;
 mod floods;
+mod geo;
 mod kernel;
 mod mapped;
 mod netlink;
@@ -57,6 +58,7 @@ pub use self::configure::limits;
 pub use self::detach::detach_all;
 pub use self::disable::disable;
 pub use self::events::{Events, Limited, Responses};
+pub use self::geo::{GeoMode, GeoTable};
 pub use self::kernel::{Kernel, Locked, Opened};
 pub use self::network::Network;
 pub use self::object::OBJECT;

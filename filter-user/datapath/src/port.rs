@@ -11,6 +11,8 @@ use filter_common::abi::Learning;
 use filter_common::decision::Reason;
 use ipnet::IpNet;
 
+use super::geo::GeoMode;
+
 /// The operations that the controller needs from the kernel.
 pub trait Datapath {
     /// Enters the bans of an address in place of its earlier ones; its packets stay counted.
@@ -75,6 +77,15 @@ pub trait Datapath {
     ///
     /// If the kernel refuses.
     fn disable(&mut self, disabled: bool) -> Result<()>;
+
+    /// Has the program use the [`GeoTable`](crate::GeoTable), or not.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    fn geo(&mut self, _mode: GeoMode) -> Result<()> {
+        Ok(())
+    }
 
     /// Whether nothing is dropped because of [`disable`](Self::disable), called by any process.
     fn is_disabled(&self) -> bool;

@@ -43,6 +43,11 @@ const IPV6_GLOBAL: Ipv6Net = v6(0x2000, 0, 3);
 const IPV6: [Ipv6Net; 4] =
     [v6(0x2001, 0, 23), v6(0x2001, 0xdb8, 32), v6(0x2002, 0, 16), v6(0x3fff, 0, 20)];
 
+/// The networks that are not in use on the Internet; in IPv6, of global unicast addresses.
+pub fn bogons() -> impl Iterator<Item = IpNet> {
+    IPV4.into_iter().map(IpNet::V4).chain(IPV6.into_iter().map(IpNet::V6))
+}
+
 /// Whether a network has anything in common with one that is not in use on the Internet.
 pub fn is_bogon(network: IpNet) -> bool {
     match network {

@@ -18,7 +18,7 @@ mod retry;
 mod text;
 
 pub use self::apiban::FIRST as APIBAN_FIRST;
-pub use self::bogons::{WIDEST_IPV4, WIDEST_IPV6, is_bogon};
+pub use self::bogons::{WIDEST_IPV4, WIDEST_IPV6, bogons, is_bogon};
 pub use self::bounds::{ENTRIES_MAX, Refusal, SIZE_MAX, judge};
 pub use self::crowdsec::STREAM as CROWDSEC_STREAM;
 pub use self::form::{Form, Pointer};

@@ -65,6 +65,7 @@ impl Config {
             watchdog: _,
             confirm: _,
             peers: _,
+            geo: _,
             signatures: _,
             jails: _,
         } = self.clone();
@@ -151,6 +152,7 @@ mod tests {
             ("", "jails: {sshd: {enabled: false}}", "jails.sshd.enabled: true -> false", true),
             ("", "interfaces: [eth0]", "interfaces: [] -> [eth0]", true),
             ("", "capacity: {bans: 1000}", "capacity.bans: 1000000 -> 1000", true),
+            ("", "geo: {dry_run: true}", "geo.dry_run: false -> true", false),
             ("", "ipv6_prefix: 56", "ipv6_prefix: 64 -> 56", true),
             ("", "limits: {register: {rate: 1/s}}", "limits.register.rate: 2/s -> 1/s", false),
         ] {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ::feeds::Form;
 
-use super::{Config, Escalation, Service};
+use super::{Config, Escalation, Geo, Service};
 
 /// `sun_path` of `unix(7)`, without the final NUL.
 const SOCKET_PATH_MAX: usize = 107;
@@ -39,6 +39,17 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
             let text = format!("the feed `{name}` needs a key; set its `key_file`");
             found.push((at("format"), text));
         }
+    }
+    let Geo { databases, ban, admit, .. } = &config.geo;
+    if !ban.is_empty() && !admit.is_empty() {
+        let text =
+            "`geo.ban` and `geo.admit` exclude each other: `admit` lets in only what it names";
+        found.push(("geo.ban".to_owned(), text.to_owned()));
+    }
+    if databases.is_empty() && (!ban.is_empty() || !admit.is_empty()) {
+        let key = if ban.is_empty() { "geo.admit" } else { "geo.ban" };
+        let text = format!("`{key}` needs a database; set `geo.databases`");
+        found.push((key.to_owned(), text));
     }
     let Escalation { enabled, scope, ipv4, ipv6, .. } = &config.escalation;
     if let Err(why) = config.ports.scope(config.ports.name(*scope)) {

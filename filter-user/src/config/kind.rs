@@ -13,7 +13,9 @@ use serde_json::Value as Json;
 
 pub(super) use self::feeds::Format;
 pub(super) use self::hosts::Hosts;
-pub(super) use self::lists::{Interfaces, Journal, Logs, Multipliers, Ports, Services, UserAgents};
+pub(super) use self::lists::{
+    Files, Interfaces, Journal, Logs, Multipliers, Places, Ports, Services, UserAgents,
+};
 pub(super) use self::numbers::{Count, Factor, Length, Port, Rate, Time, TimeOrZero};
 pub(super) use self::texts::{
     Choice, Flag, OptionalPath, OptionalScope, OrNone, Path, Scope, Word,

@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::kind::{self, Kind, Wrong};
 use super::yaml::{Node, Problem};
 use super::{
-    Api, ByteLimits, Capacity, ClassLimits, Config, Confirm, Escalation, Exposure, Feed,
-    FilterName, GuessingSettings, Increment, JailSettings, Limit, Limits, Mode, OwnJail, Paths,
-    PortClass, Protect, RECIDIVE, Sources, SshdLog, Thresholds, Unproven, Watchdog, Weights,
+    Api, ByteLimits, Capacity, ClassLimits, Config, Confirm, DATABASES_MAX, Escalation, Exposure,
+    Feed, FilterName, Geo, GuessingSettings, Increment, JailSettings, Limit, Limits, Mode, OwnJail,
+    Paths, PortClass, Protect, RECIDIVE, Sources, SshdLog, Thresholds, Unproven, Watchdog, Weights,
     services,
 };
 use crate::duration;
@@ -45,7 +45,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     let Config { protect, ports, exposure, ipv6_prefix, capacity, .. } = config;
     let names: Rc<[String]> = ports.names().into();
     let Config { limits, watchdog, confirm, peers, offenders, escalation, signatures, .. } = config;
-    let Config { jails, feeds, sources, api, paths, .. } = config;
+    let Config { jails, feeds, geo, sources, api, paths, .. } = config;
     let mut fields = vec![
         field(
             "interfaces",
@@ -119,6 +119,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     for (name, feed) in feeds {
         fields.extend(feed_fields(name, feed, &names));
     }
+    fields.extend(geo_fields(geo));
     fields.extend(source_fields(sources));
     fields.extend(api_fields(api));
     fields.extend(path_fields(paths));
@@ -167,6 +168,36 @@ fn api_fields(api: &mut Api) -> [Field<'_>; 2] {
             "api.wazo_auth",
             "Where wazo-auth checks the tokens of clients over TCP; `\"\"` to accept no tokens.",
             kind::OrNone(&mut api.wazo_auth, place, "127.0.0.1:9497"),
+        ),
+    ]
+}
+
+fn geo_fields(geo: &mut Geo) -> [Field<'_>; 4] {
+    use kind::{Files, Flag, Places};
+    let Geo { databases, ban, admit, dry_run } = geo;
+    [
+        field(
+            "geo.databases",
+            "Databases of countries and of autonomous systems in MaxMind's format (MMDB). They are read again \
+             when they change.",
+            Files(databases, DATABASES_MAX),
+        ),
+        field(
+            "geo.ban",
+            "Countries and AS numbers from which SIP of unknown sources is dropped. Known peers and trusted \
+             networks pass.",
+            Places(ban),
+        ),
+        field(
+            "geo.admit",
+            "The only countries and AS numbers from which SIP of unknown sources is admitted. Known peers, \
+             trusted networks, and addresses that are not in use on the Internet, pass too.",
+            Places(admit),
+        ),
+        field(
+            "geo.dry_run",
+            "Count the packets that `geo` would drop, but let them pass.",
+            Flag(dry_run),
         ),
     ]
 }

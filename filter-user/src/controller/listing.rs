@@ -143,6 +143,7 @@ impl<D: Datapath> Controller<D> {
 
     fn row(&self, entry: &Entry) -> BanRow {
         let ban = &entry.ban;
+        let place = self.place(ban.network.addr());
         BanRow {
             network: show(ban.network),
             except: entry.except().iter().map(|part| show(*part)).collect(),
@@ -154,6 +155,8 @@ impl<D: Datapath> Controller<D> {
             until: ban.until.map(|until| self.started.show(until)),
             packets: self.datapath.packets(ban.network),
             reason: entry.reason.to_string(),
+            country: place.country.map(|country| country.to_string()),
+            asn: place.asn,
         }
     }
 }

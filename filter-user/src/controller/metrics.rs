@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api::{EnforcementState, FeedState, State};
+use api::{EnforcementState, FeedState, GeoState, State};
 use filter_common::decision;
 
 use super::Controller;
@@ -97,6 +97,10 @@ impl<D: Datapath> Controller<D> {
             unwitnessed: self.meters.unwitnessed,
             sources,
             feeds: feeds.collect(),
+            geo_up: self
+                .geo_status()
+                .filter(|geo| geo.policy.is_some())
+                .map(|geo| geo.state == GeoState::Ok),
             interfaces: counters.iter().map(of_interface).collect(),
             known_peers: self.datapath.known_count(),
             spared: self.attempts.spared(),

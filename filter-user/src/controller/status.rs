@@ -58,6 +58,7 @@ impl<D: Datapath> Controller<D> {
             hearing: self.hearing_findings(now),
             exposure: self.sources.exposures().to_vec(),
             feeds: self.feed_health().map(|(name, health)| feed(name, health)).collect(),
+            geo: self.geo_status(),
             escalation: Escalation {
                 enabled: self.escalation.networks().settings().enabled,
                 offenders: self.escalation.networks().len() as u64,

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use api::{BanOf, Near, NotCounted, Packets, Tier, Why, Wire};
+use ::geo::Place;
+use api::{BanOf, Located, Near, NotCounted, Packets, Tier, Why, Wire};
 use filter_common::decision::Reason;
 
 use super::{Controller, show};
@@ -16,6 +17,15 @@ use crate::jail::{Evidence, Jail, Standing};
 
 /// How long after its last event a source counts as over a limit.
 const LIMITED_FOR: Duration = Duration::from_secs(2);
+
+fn located(place: &Place) -> Option<Located> {
+    let Place { country, asn, organisation } = place;
+    (country.is_some() || asn.is_some()).then(|| Located {
+        country: country.map(|country| country.to_string()),
+        asn: *asn,
+        organisation: organisation.clone(),
+    })
+}
 
 impl<D: Datapath> Controller<D> {
     pub(super) fn why(&self, address: IpAddr, now: KernelTime) -> Why {
@@ -46,6 +56,8 @@ impl<D: Datapath> Controller<D> {
         let limited = self.limited.get(address);
         let over_limit = limited.filter(|last| now.since(last.at) < LIMITED_FOR);
         let source = self.source_of(address, now);
+        let place = self.place(address);
+        let shut_out = self.shut_out(address, now);
         let ignores = |jail: &&Jail| {
             jail.ignored().contains(address.into())
                 || self.protected.is_named(&jail.settings().ignore_names, address)
@@ -62,7 +74,10 @@ impl<D: Datapath> Controller<D> {
             dropped: protected.is_none()
                 && self.enforcing()
                 && !all_bare
-                && (entry.is_some() || over_limit.is_some() || closed.is_some()),
+                && (entry.is_some()
+                    || over_limit.is_some()
+                    || closed.is_some()
+                    || shut_out == Some(true)),
             enforcing: self.enforcing(),
             unprotected: bare,
             near: self.near(source.addr(), now),
@@ -91,6 +106,8 @@ impl<D: Datapath> Controller<D> {
                 accepted: exchange.accepted.into(),
                 proven_at: proven_at.map(|at| self.started.show(at)),
             }),
+            place: located(&place),
+            shut_out: shut_out.is_some(),
             known: known.is_some(),
             known_until: known.map(|peer| self.started.show(peer.until)),
             limit: limited.map(|last| self.limit(last)),

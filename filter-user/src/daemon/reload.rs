@@ -16,6 +16,7 @@ use log::{error, info, warn};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use super::geo::Geo;
 use super::server::Question;
 use super::trial::Trial;
 use super::{Outlook, settings};
@@ -24,6 +25,7 @@ use crate::controller::Controller;
 use crate::datapath::Kernel;
 use crate::dns::{self, Following};
 use crate::doctor;
+use crate::geo::{self, Compiled};
 use crate::host;
 use crate::log_budget::MANUAL;
 use crate::report;
@@ -61,6 +63,8 @@ pub(super) type Tell = Box<dyn FnOnce(Result<Reloaded>) + Send>;
 /// A configuration that was read, or the error.
 pub(super) struct Read {
     loaded: Result<Loaded>,
+    /// What other settings of `geo` shut out; `None` if they are as they were.
+    geo: Option<Result<Compiled, String>>,
     how: How,
     tell: Tell,
 }
@@ -83,11 +87,19 @@ impl Reloads {
     /// Begins a reload: reads the files on another thread, repeatedly until they do not change any more.
     pub(super) fn begin(&self, how: How, tell: Tell) {
         let (load, read) = (Arc::clone(&self.load), self.read.clone());
+        let old = self.running.config.geo.clone();
         tokio::spawn(async move {
-            let loaded = spawn_blocking(move || load_settled(&load)).await;
-            let loaded = loaded.unwrap_or_else(|failed| Err(anyhow!("{failed}")));
+            let done = spawn_blocking(move || {
+                let loaded = load_settled(&load);
+                let new = loaded.as_ref().ok().map(|new| &new.config.geo);
+                let new = new.filter(|new| **new != old && new.policy().is_some());
+                let geo = new.map(geo::read);
+                (loaded, geo)
+            });
+            let (loaded, geo) =
+                done.await.unwrap_or_else(|failed| (Err(anyhow!("{failed}")), None));
             // The loop has ended if this fails.
-            drop(read.send(Read { loaded, how, tell }).await);
+            drop(read.send(Read { loaded, geo, how, tell }).await);
         });
     }
 
@@ -135,12 +147,13 @@ impl Reloads {
     /// Compares the files with the running configuration, and applies the differences.
     pub(super) fn take(
         &mut self,
-        Read { loaded, how, tell }: Read,
+        Read { loaded, geo, how, tell }: Read,
         controller: &mut Controller<Kernel>,
-        followers: (&mut Outlook, &mut Following),
+        followers: (&mut Outlook, &mut Following, &mut Geo),
         disabled: bool,
     ) {
-        let done = loaded.and_then(|new| self.apply(&new, &how, controller, followers, disabled));
+        let done =
+            loaded.and_then(|new| self.apply((&new, geo), &how, controller, followers, disabled));
         if let Ok(Reloaded { changes, applied: true, .. }) = &done {
             controller.note_reload(changes, &how.who, crate::clock::now());
         }
@@ -149,15 +162,22 @@ impl Reloads {
 
     fn apply(
         &mut self,
-        new: &Loaded,
+        (new, compiled): (&Loaded, Option<Result<Compiled, String>>),
         how: &How,
         controller: &mut Controller<Kernel>,
-        (outlook, names): (&mut Outlook, &mut Following),
+        (outlook, names, geo): (&mut Outlook, &mut Following, &mut Geo),
         disabled: bool,
     ) -> Result<Reloaded> {
         let (changes, next) = self.running.changes(new);
         let now = crate::clock::now();
         let mut objections = controller.objections(&next.config, how.session, now);
+        match &compiled {
+            Some(Ok(compiled)) => {
+                objections.extend(controller.geo_objections(compiled, how.session, now));
+            }
+            Some(Err(why)) => bail!("nothing is changed: geo: {why}"),
+            None => {}
+        }
         let exposure = &next.config.exposure;
         let ssh = doctor::ssh_ports(Path::new("/etc")).unwrap_or_default();
         let ssh: BTreeSet<u16> = ssh.into_iter().chain(how.ssh_port).collect();
@@ -174,6 +194,7 @@ impl Reloads {
             bail!("nothing is changed: {}; `--force` applies it", objections.join("; "));
         }
         if changes.iter().all(|change| change.needs_restart) {
+            geo.follow(controller, &next.config.geo, how.force);
             return Ok(Reloaded {
                 changes,
                 objections,
@@ -209,6 +230,7 @@ impl Reloads {
         if !is_same {
             self.trial.begin(&next.config, controller.logins(), now);
         }
+        geo.follow(controller, &next.config.geo, how.force);
         self.running = next;
         Ok(Reloaded { changes, objections, applied: true, confirm_within_seconds })
     }

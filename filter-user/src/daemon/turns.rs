@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::answer::Answers;
 use super::feeds::Feeds;
+use super::geo::Geo;
 use super::notify::Notify;
 use super::reload::Reloads;
 use super::safety::Safety;
@@ -41,6 +42,7 @@ pub(super) struct Parts {
     pub(super) scrapes: mpsc::Receiver<Scrape>,
     pub(super) names: Following,
     pub(super) feeds: Feeds,
+    pub(super) geo: Geo,
     pub(super) store_news: mpsc::Receiver<News>,
     pub(super) seen: mpsc::Receiver<Seen>,
     pub(super) outlook: Outlook,
@@ -65,6 +67,7 @@ impl Parts {
             let (store_news, seen) = (&mut self.store_news, &mut self.seen);
             let scrapes = &mut self.scrapes;
             let (feeds, takes_feeds) = (&mut self.feeds, controller.takes_feeds());
+            let geo = &mut self.geo;
             let alarm = alarm(controller).min(next_report(&self.notify, start));
             let pause = pause(controller);
             let has_more = controller.has_more_to_do() || controller.is_lifting();
@@ -103,7 +106,7 @@ impl Parts {
                 }
                 Some(read) = reloads.next(), if second => {
                     let disabled = self.safety.is_disabled();
-                    reloads.take(read, controller, (&mut self.outlook, names), disabled);
+                    reloads.take(read, controller, (&mut self.outlook, names, geo), disabled);
                     if self.notify.is_ready() {
                         self.notify.ready();
                     }
@@ -130,6 +133,10 @@ impl Parts {
                     feeds.take(controller, news);
                     Turn::None
                 }
+                Some(news) = geo.next() => {
+                    geo.take(controller, news);
+                    Turn::None
+                }
                 Some(seen) = seen.recv() => {
                     take_look(&seen, controller, (&mut self.outlook, names, reloads));
                     self.safety.look(seen.switched, controller);
@@ -138,13 +145,7 @@ impl Parts {
                 // The loop beats before each turn, so that one that hangs does not.
                 _ = beats.tick() => Turn::None,
                 _ = host_look.tick() => {
-                    controller.set_clock(crate::clock::read());
-                    look_at_host(controller);
-                    controller.tell_changes(crate::clock::now());
-                    self.safety.tick(controller, reloads.running(), crate::clock::now());
-                    reloads.tick(controller, self.safety.is_disabled());
-                    controller.look_at_hearing(crate::clock::now());
-                    controller.count_feeds(crate::clock::now());
+                    look_around(controller, &mut self.safety, reloads, geo);
                     sources.remember(controller, false);
                     self.notify.status(summary(controller));
                     Turn::None
@@ -223,6 +224,24 @@ async fn next_events(
     controller: &mut Controller<Kernel>,
 ) -> std::io::Result<()> {
     events.next_batch(|event| controller.limit_exceeded(event)).await
+}
+
+/// What is done every few seconds.
+fn look_around(
+    controller: &mut Controller<Kernel>,
+    safety: &mut Safety,
+    reloads: &mut Reloads,
+    geo: &mut Geo,
+) {
+    controller.set_clock(crate::clock::read());
+    look_at_host(controller);
+    controller.tell_changes(crate::clock::now());
+    safety.tick(controller, reloads.running(), crate::clock::now());
+    reloads.tick(controller, safety.is_disabled());
+    controller.look_at_hearing(crate::clock::now());
+    controller.count_feeds(crate::clock::now());
+    geo.tick(controller);
+    controller.remember_peers(crate::clock::now());
 }
 
 /// Follows changes of the host: its addresses, and interfaces that were created again.

@@ -140,6 +140,12 @@ pub(super) const TABLE: &[Metric] = &[
         samples: |page| of_feeds(page, |feed| Some(number(feed.packets))),
     },
     Metric {
+        name: "ringfence_geo_up",
+        help: "Whether the policy of countries and networks is in force as configured; absent without one",
+        kind: Kind::Gauge,
+        samples: |page| some(page.snapshot.geo_up.map(truth)),
+    },
+    Metric {
         name: "ringfence_protected",
         help: "Whether the packets of an interface are filtered, by the mode of the program (native or generic)",
         kind: Kind::Gauge,

@@ -28,6 +28,7 @@ fn full() -> Snapshot {
             entries: 3,
             ..FeedCount::default()
         }],
+        geo_up: Some(true),
         maps: vec![("bans", 5, 100)],
         reactions,
         ..Snapshot::default()

@@ -1,7 +1,8 @@
 //! What is known about an address, as text.
 
 use api::{
-    BanOf, Evidence, History, JailHistory, Limit, NO_REASON, Near, NotCounted, Prevented, Why, Wire,
+    BanOf, Evidence, History, JailHistory, Limit, Located, NO_REASON, Near, NotCounted, Prevented,
+    Why, Wire,
 };
 
 use super::text::{count, line, shown_text, table, until, when, when_exactly};
@@ -29,6 +30,7 @@ pub(crate) fn sentences(why: &Why) -> String {
             && why.jail.as_ref() == Some(&ban.jail)
             && why.scope.as_ref() == Some(&ban.scope)
     };
+    text += &place(why);
     for ban in why.bans.iter().filter(|ban| !is_told(ban)) {
         let (decided, until) = (decided(&ban.network, &ban.jail), until(ban.until.as_deref()));
         line(&mut text, &format!("also: {decided}, scope {}, {until}", ban.scope));
@@ -62,6 +64,29 @@ pub(crate) fn sentences(why: &Why) -> String {
         line(&mut text, &format!("{what}, last at {}", when(last)));
     }
     text + &why.history.as_ref().map_or_else(String::new, history)
+}
+
+/// Where an address is, and whether SIP is admitted from there.
+fn place(why: &Why) -> String {
+    let mut text = String::new();
+    let mut parts = Vec::new();
+    if let Some(Located { country, asn, organisation }) = &why.place {
+        parts.extend(country.clone());
+        parts.extend(asn.map(|number| match organisation {
+            Some(name) => format!("AS{number} ({})", shown_text(name)),
+            None => format!("AS{number}"),
+        }));
+        line(&mut text, &format!("it is in {}", parts.join(", ")));
+    }
+    if why.shut_out {
+        let place = if parts.is_empty() { "it is in no database of `geo`; " } else { "" };
+        let is = if why.dropped { "is not" } else { "would not be, without a dry run," };
+        line(
+            &mut text,
+            &format!("{place}its SIP {is} admitted (`geo`), unless it is a known peer"),
+        );
+    }
+    text
 }
 
 /// Whether an address is dropped, because of the widest of its bans.

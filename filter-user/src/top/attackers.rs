@@ -175,6 +175,8 @@ mod tests {
             until: None,
             packets,
             reason: String::new(),
+            country: None,
+            asn: None,
         }
     }
 

@@ -1,10 +1,13 @@
 //! Lists, except for those of hosts.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
+use ::geo::{SELECTORS_MAX, Selector};
 use serde_json::{Value as Json, json};
 
 use super::numbers::decimal;
+use super::texts::absolute_path;
 use super::{Kind, Read, Wrong, at_most, is_invisible, many};
 use crate::config::yaml::Node;
 use crate::config::{
@@ -129,6 +132,56 @@ impl Kind for Logs<'_> {
 
     fn example(&self) -> Json {
         json!(["/var/log/nginx/*error.log"])
+    }
+}
+
+/// Absolute paths, at most so many.
+pub(crate) struct Files<'a>(pub(crate) &'a mut Vec<PathBuf>, pub(crate) usize);
+
+impl Kind for Files<'_> {
+    fn read(&mut self, node: &Node) -> Read<()> {
+        let path = |scalar: &_| match absolute_path(scalar) {
+            Ok(path) => Ok(path),
+            Err(Wrong::Mismatch(why)) => Err(format!("{why} is no absolute path")),
+            Err(Wrong::Value(why) | Wrong::Item(why)) => Err(why),
+        };
+        *self.0 = at_most(node, self.1, many(node, path)?)?;
+        Ok(())
+    }
+
+    fn value(&self) -> Json {
+        self.0.iter().map(|path| Json::from(path.display().to_string())).collect()
+    }
+
+    fn expected(&self) -> String {
+        "a list of absolute paths such as `[/usr/share/GeoIP/GeoLite2-Country.mmdb]`".into()
+    }
+
+    fn example(&self) -> Json {
+        json!(["/usr/share/GeoIP/GeoLite2-Country.mmdb"])
+    }
+}
+
+/// Countries and AS numbers.
+pub(crate) struct Places<'a>(pub(crate) &'a mut Vec<Selector>);
+
+impl Kind for Places<'_> {
+    fn read(&mut self, node: &Node) -> Read<()> {
+        let places = many(node, |scalar| scalar.text.parse::<Selector>())?;
+        *self.0 = at_most(node, SELECTORS_MAX, once(node, places, ToString::to_string)?)?;
+        Ok(())
+    }
+
+    fn value(&self) -> Json {
+        self.0.iter().map(|place| Json::from(place.to_string())).collect()
+    }
+
+    fn expected(&self) -> String {
+        "a list of countries and AS numbers such as `[DE, AS3320]`".into()
+    }
+
+    fn example(&self) -> Json {
+        json!(["DE", "AS3320"])
     }
 }
 

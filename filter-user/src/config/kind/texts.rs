@@ -227,7 +227,7 @@ fn flag(scalar: &Scalar) -> Result<bool, Wrong> {
     }
 }
 
-fn absolute_path(scalar: &Scalar) -> Result<PathBuf, Wrong> {
+pub(super) fn absolute_path(scalar: &Scalar) -> Result<PathBuf, Wrong> {
     let text = &scalar.text;
     if !text.starts_with('/') || text.contains(is_invisible) || text.len() > PATH_MAX {
         return Err(mismatch(scalar));

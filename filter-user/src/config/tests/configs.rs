@@ -104,6 +104,13 @@ fn escalations() -> impl Strategy<Value = Escalation> {
     )
 }
 
+/// Countries, with a database at this place.
+fn geo(path: &Path) -> Geo {
+    let places = ["DE", "AS3320"].map(|place| place.parse().unwrap());
+    let databases = vec![path.to_owned()];
+    Geo { databases, ban: Vec::new(), admit: places.to_vec(), dry_run: true }
+}
+
 /// A feed whose settings follow from others.
 fn feeds(time: Duration, path: &Path) -> BTreeMap<String, Feed> {
     let is_file = time.as_secs().is_multiple_of(2);
@@ -345,6 +352,7 @@ fn configs() -> impl Strategy<Value = Config> {
                     listen: dry_run.then(|| "127.0.0.1:9510".parse().unwrap()),
                     wazo_auth: None,
                 },
+                geo: geo(&paths.0),
                 sources,
                 paths: Paths { state: paths.0, runtime: paths.1, bpffs: paths.2 },
             }

@@ -366,6 +366,11 @@ jails:
       each: 3  # default
       maxaccounts: 0  # default
     filter: \"\"  # default
+geo:
+  databases: []  # default
+  ban: []  # default
+  admit: []  # default
+  dry_run: false  # default
 sources:
   asterisk:
     notice_log: /var/log/asterisk/fail2ban  # default

@@ -108,6 +108,7 @@ impl<D: Datapath> Controller<D> {
         self.put_totals();
         self.put_switch();
         self.put_feeds();
+        self.put_geo();
         self.bans.put_all();
     }
 

@@ -119,6 +119,18 @@ impl Essentials {
         self.trunks.names.contains(name)
     }
 
+    /// The gateways of the default routes.
+    pub(in crate::controller) fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        self.found.gateways.iter().copied()
+    }
+
+    /// The networks to which a ban of SIP would do harm.
+    pub(in crate::controller) fn needed_for_sip(&self) -> impl Iterator<Item = IpNet> {
+        let kinds = Kind::ALL.into_iter().zip(&self.sets);
+        let needed = kinds.filter(|(kind, _)| kind.is_harmed_by(Scope::Sip));
+        needed.flat_map(|(_, set)| everything(set))
+    }
+
     /// The sources of the SSH sessions.
     pub(in crate::controller) fn sessions(&self) -> &BTreeSet<IpAddr> {
         &self.found.sessions

@@ -30,6 +30,8 @@ fn row(network: &str) -> BanRow {
         until: Some("2026-11-29T13:00:00Z".to_owned()),
         packets: 0,
         reason: "15 failures within 10m".to_owned(),
+        country: None,
+        asn: None,
     }
 }
 
