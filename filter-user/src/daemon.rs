@@ -52,6 +52,7 @@ pub(crate) use self::server::who;
 use self::sources::Sources;
 use self::trial::Trial;
 use self::turns::Parts;
+use crate::ban::Roster;
 use crate::config::{Config, Exposure, HostName, Loaded, Paths, SipPorts};
 use crate::controller::Controller;
 use crate::datapath::settings::Guarded;
@@ -151,15 +152,8 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     let locked = Kernel::lock(&settings)?;
     let roster = Arc::new(config.roster());
     // Reading a million bans takes longer than loading the program, so they run in parallel.
-    let starting = store::begin(store::Settings {
-        directory: config.paths.state.clone(),
-        memory: config.paths.runtime.clone(),
-        names: Names { ports: config.ports.clone(), jails: Arc::clone(&roster) },
-        offenders: Bounds::from(&config),
-        findtime: config.findtime_max(),
-        clock: clock::of_boot,
-    })
-    .context("start the store's thread")?;
+    let starting =
+        store::begin(of_store(&config, Arc::clone(&roster))).context("start the store's thread")?;
     // Without a control socket the daemon must not attach to the interfaces.
     let socket = server::bind(&config.paths.control_socket())?;
     let Opened { kernel, events, geo, responses, bans, silence, notes } = locked.open(&settings)?;
@@ -239,6 +233,18 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
         (`ringfence detach` removes it)"
     );
     Ok(())
+}
+
+/// The part of the configuration that the store needs.
+fn of_store(config: &Config, jails: Arc<Roster>) -> store::Settings {
+    store::Settings {
+        directory: config.paths.state.clone(),
+        memory: config.paths.runtime.clone(),
+        names: Names { ports: config.ports.clone(), jails },
+        offenders: Bounds::from(config),
+        findtime: config.findtime_max(),
+        clock: clock::of_boot,
+    }
 }
 
 /// The part of the configuration and of the host's state that the kernel needs.
