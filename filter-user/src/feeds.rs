@@ -9,7 +9,6 @@ mod once;
 pub mod text;
 mod worker;
 
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use api::{FeedConfirmed, FeedRow, FeedState};
@@ -117,21 +116,3 @@ fn wall() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.unwrap_or(Duration::ZERO).as_secs()
 }
-
-/// The key in a file: its first line, which must not appear in any message.
-fn key(file: &PathBuf) -> Result<zeroize::Zeroizing<String>, String> {
-    use std::io::Read as _;
-
-    let mut text = zeroize::Zeroizing::new(String::with_capacity(KEY_MAX + 1));
-    let most = u64::try_from(KEY_MAX).unwrap_or(u64::MAX);
-    let read = std::fs::File::open(file).and_then(|open| open.take(most).read_to_string(&mut text));
-    read.map_err(|error| format!("its key cannot be read: {}: {error}", file.display()))?;
-    let line = text.lines().next().unwrap_or_default().trim();
-    if line.is_empty() || !line.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
-        return Err(format!("the first line of {} is no key", file.display()));
-    }
-    Ok(zeroize::Zeroizing::new(line.to_owned()))
-}
-
-/// The longest file with a key.
-const KEY_MAX: usize = 4096;

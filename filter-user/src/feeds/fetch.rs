@@ -7,21 +7,15 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use ::feeds::{APIBAN_FIRST, CROWDSEC_STREAM, Form, SIZE_MAX};
 use anyhow::ensure;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::Command;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::config::{Feed, Place};
-use crate::curl::option;
-
-/// The directories of programs.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::curl::{self, option};
 
 /// How long a document may take.
 const TIME_MAX: Duration = Duration::from_mins(2);
@@ -31,6 +25,9 @@ const CURL_MAX: Duration = Duration::from_secs(130);
 
 /// The longest header that is kept.
 const HEADER_MAX: usize = 256;
+
+/// The most that is read: a list, or one byte more, and what curl adds.
+const READ_MAX: usize = SIZE_MAX + 4 * HEADER_MAX;
 
 /// How much of an error is shown.
 const ERROR_MAX: usize = 300;
@@ -106,15 +103,18 @@ async fn request(
     version: &Version,
     cursor: Option<&str>,
 ) -> Result<Answer, Failure> {
-    let key = feed.key_file.as_ref().map(super::key).transpose()?;
+    let key = feed.key_file.as_ref().map(|file| curl::key(file)).transpose()?;
     let key = key.as_ref().map(|key| key.as_str());
     let input = input(feed, (url, key), version, cursor).map_err(|why| why.to_string())?;
-    let (bytes, said) = timeout(CURL_MAX, run(&input))
+    let (bytes, said) = timeout(CURL_MAX, curl::run(&input, READ_MAX))
         .await
         .map_err(|_elapsed| "curl did not end in time".to_owned())??;
     let Some(bytes) = bytes else {
         return Err(Failure::from(shown(&said, key)));
     };
+    if bytes.len() > SIZE_MAX {
+        return Err(format!("the list has more than {} MiB", SIZE_MAX >> 20).into());
+    }
     answer(feed, bytes).map_err(|failure| Failure { why: shown(&failure.why, key), ..failure })
 }
 
@@ -175,45 +175,6 @@ fn input(
         }
     }
     Ok(text)
-}
-
-/// Runs curl. Returns what it printed, or `None` with what it said instead.
-async fn run(input: &str) -> Result<(Option<Vec<u8>>, String), String> {
-    let mut command = Command::new("setpriv");
-    command.args(["--ambient-caps=-all", "--inh-caps=-all", "curl", "--disable", "--config", "-"]);
-    command.env_clear().env("PATH", PATH).env("LC_ALL", "C");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child =
-        command.kill_on_drop(true).spawn().map_err(|error| format!("run setpriv: {error}"))?;
-    let (Some(mut stdin), Some(stdout), Some(stderr)) =
-        (child.stdin.take(), child.stdout.take(), child.stderr.take())
-    else {
-        return Err("curl has no input or output".to_owned());
-    };
-    let give = async move {
-        // A program that does not read it says why.
-        let _given = stdin.write_all(input.as_bytes()).await;
-        drop(stdin);
-    };
-    let (mut bytes, mut said) = (Vec::new(), Vec::new());
-    let most = u64::try_from(SIZE_MAX + 4 * HEADER_MAX).unwrap_or(u64::MAX).saturating_add(1);
-    let (mut stdout, mut stderr) = (stdout.take(most), stderr.take(4096));
-    let ((), read) = tokio::join!(give, stdout.read_to_end(&mut bytes));
-    read.map_err(|error| format!("read what curl printed: {error}"))?;
-    if bytes.len() > SIZE_MAX {
-        // Curl may still wait for a reader. Dropping it ends it.
-        return Ok((None, format!("the list has more than {} MiB", SIZE_MAX >> 20)));
-    }
-    // Its errors are short, so they fit into the pipe.
-    let _heard = stderr.read_to_end(&mut said).await;
-    let status = child.wait().await.map_err(|error| format!("wait for curl: {error}"))?;
-    if status.success() {
-        return Ok((Some(bytes), String::new()));
-    }
-    let said = String::from_utf8_lossy(&said);
-    let first = said.lines().next().unwrap_or_default().trim();
-    let said = if first.is_empty() { format!("curl failed ({status})") } else { first.to_owned() };
-    Ok((None, said))
 }
 
 /// The answer in what curl printed: the document and the line with the status.
