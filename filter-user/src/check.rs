@@ -91,6 +91,16 @@ pub(crate) fn level(fault: &Fault<'_>) -> Level {
     problem(fault).map_or(Level::Ok, |problem| problem.level)
 }
 
+/// A fault with its severity, for those who are alerted: monitoring does not ask for silence, which `hearing` judges
+/// once it has heard a source.
+pub(crate) fn described(fault: &Fault<'_>) -> Option<(Level, String)> {
+    if let Fault::Silent(source) = fault {
+        let text = format!("nothing has come from {} since the daemon started", source.name);
+        return Some((Level::Warning, text));
+    }
+    problem(fault).map(|problem| (problem.level, problem.problem))
+}
+
 /// A fault as a problem, if it matters for monitoring.
 fn problem(fault: &Fault<'_>) -> Option<Problem> {
     let why = |why: &Option<String>| why.clone().unwrap_or_default();
@@ -127,6 +137,9 @@ fn problem(fault: &Fault<'_>) -> Option<Problem> {
             Level::Warning,
             format!("{} bans are in force, with room for {}", bans.active, bans.capacity),
         ),
+        Fault::AlertFailing(alert) => {
+            (Level::Warning, format!("{} is not sent: {}", alert.name, alert.problem))
+        }
         Fault::LogIncomplete(log) => {
             (Level::Warning, format!("{} of the log lost", count(log.lost, "line")))
         }
@@ -200,6 +213,14 @@ mod tests {
             (|s| (s.bans.active, s.bans.capacity) = (0, 0), Level::Ok, "0 bans"),
             (|s| (s.bans.active, s.bans.capacity) = (899, 1000), Level::Ok, "899 bans"),
             (|s| (s.bans.active, s.bans.capacity) = (900, 1000), Level::Warning, "room for 1000"),
+            (
+                |s| {
+                    let (name, problem) = ("ops".to_owned(), "curl: (7)".to_owned());
+                    s.alerts = vec![api::FailingAlert { name, problem }];
+                },
+                Level::Warning,
+                "ops is not sent: curl",
+            ),
             (|s| s.log.lost = 7, Level::Warning, "7 lines"),
             (
                 |s| s.feeds = vec![feed(FeedState::Failing)],

@@ -147,6 +147,10 @@ pub enum Command {
     /// A feed is a list of addresses that somebody else publishes. `PROBLEM` says what is wrong with one, and what to
     /// do.
     Feeds(FeedsOf),
+    /// List the alerts and actions, with what they have sent
+    ///
+    /// `SUPPRESSED` events are only counted in a message; `LOST` ones were not sent.
+    Alerts(AlertsOf),
     /// List the known peers, such as registered phones
     ///
     /// `LEFT` is how long a peer stays known unless it registers again.
@@ -236,6 +240,10 @@ impl Cli {
                     ..
                 }
                 | FeedsOf { verb: None, output },
+            )
+            | Command::Alerts(
+                AlertsOf { verb: Some(AlertsVerb::Test { output, .. }), .. }
+                | AlertsOf { verb: None, output },
             )
             | Command::Peers { output, .. }
             | Command::Status { output, .. }
@@ -425,6 +433,34 @@ pub struct FeedsTest {
     /// How to print.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// What `alerts` takes.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct AlertsOf {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Option<AlertsVerb>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What `alerts` does besides listing them.
+#[derive(Debug, Subcommand)]
+pub enum AlertsVerb {
+    /// Send a test message, and say whether it was taken
+    ///
+    /// The daemon sends it as it sends real ones, but at once, whatever the limits and quiet hours are. It exits with 1 if
+    /// one of them fails.
+    Test {
+        /// The name of an alert or action; without it, all are tested
+        name: Option<String>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 /// What `audit` takes.

@@ -5,6 +5,7 @@
 //!
 //! Must never look at the host.
 
+mod alerts;
 mod api;
 mod changes;
 mod contradictions;
@@ -28,6 +29,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::alerts::{
+    ALERTS_MAX, Action, ActionKind, Alert, AlertKind, Argument, Hours, ITEMS_MAX, JailName,
+    Mailbox, Smtp,
+};
 pub use self::api::{Api, Loopback};
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
 pub use self::feeds::{Feed, Place};
@@ -121,6 +126,10 @@ pub struct Config {
     pub feeds: BTreeMap<String, Feed>,
     /// The countries and autonomous systems from which SIP is admitted.
     pub geo: Geo,
+    /// What is told to whom, by name.
+    pub alerts: BTreeMap<String, Alert>,
+    /// What is run for bans, by name.
+    pub actions: BTreeMap<String, Action>,
     /// Where failures are read from.
     pub sources: Sources,
     /// How the daemon is reached over TCP.
@@ -162,6 +171,8 @@ impl Default for Config {
             jails: detection::settings::defaults(),
             feeds: BTreeMap::new(),
             geo: Geo::default(),
+            alerts: BTreeMap::new(),
+            actions: BTreeMap::new(),
             sources: Sources {
                 asterisk: AsteriskSource {
                     notice_log: "/var/log/asterisk/fail2ban".into(),

@@ -6,6 +6,7 @@
 //!
 //! Must never decide.
 
+mod alerts;
 mod answer;
 mod feeds;
 mod geo;
@@ -182,7 +183,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     let bans = (store.clone(), kept, &bans);
     let mut controller = Controller::new(kernel, &config, roster, own, bans, clock::read())?;
     safety.announce(&mut controller);
-    look_first(&mut controller);
+    prepare(&mut controller, &config);
     if controller.ban_count() > 0 {
         info!("still in force from before this start: {}", count(controller.ban_count(), "ban"));
     }
@@ -276,8 +277,10 @@ fn settings(
     }
 }
 
-/// Tells the controller what the host depends on before the first attempt. The trunks come later.
-fn look_first(controller: &mut Controller<Kernel>) {
+/// Tells the controller what the host depends on, and who is told what happens, before the first attempt. The
+/// trunks come later.
+fn prepare(controller: &mut Controller<Kernel>, config: &Config) {
+    controller.set_alerts(crate::alerts::start(config));
     let essential = Essential::read(&Network::read().unwrap_or_default());
     controller.set_essentials(&essential, &Trunks::default(), clock::now());
 }

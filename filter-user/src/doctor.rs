@@ -185,6 +185,11 @@ fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
             format!("{} are in force, with room for {}", bans.active, bans.capacity),
             "raise `capacity.bans`, then `systemctl restart ringfence`",
         ),
+        Fault::AlertFailing(alert) => Finding::new(
+            &alert.name,
+            format!("it cannot be sent: {}", alert.problem),
+            format!("correct it, then type `ringfence alerts test {}`", alert.name),
+        ),
         Fault::LogIncomplete(log) => Finding::new(
             "log",
             format!("{} lost, because its reader was too slow", count(log.lost, "line")),

@@ -3,8 +3,8 @@
 //! Both match on every fault, so that neither can omit a new one.
 
 use api::{
-    Bans, EnforcementState, Exposure, FeedHealth, FeedState, GeoState, GeoStatus, Hearing,
-    Interface, Log, Source, State, Status, Store, StoreState,
+    Bans, EnforcementState, Exposure, FailingAlert, FeedHealth, FeedState, GeoState, GeoStatus,
+    Hearing, Interface, Log, Source, State, Status, Store, StoreState,
 };
 
 use crate::register::{ASTERISK_JAIL, WIRE};
@@ -51,6 +51,8 @@ pub(crate) enum Fault<'a> {
     GeoFailed(&'a GeoStatus),
     /// There is little room left for bans.
     NearlyFull(&'a Bans),
+    /// An alert or an action cannot be sent.
+    AlertFailing(&'a FailingAlert),
     /// Lines of the daemon's log were lost.
     LogIncomplete(&'a Log),
 }
@@ -107,6 +109,7 @@ pub(crate) fn faults(status: &Status) -> Vec<Fault<'_>> {
         GeoState::Waiting | GeoState::Ok => false,
     };
     faults.extend(status.geo.iter().filter(is_failed).map(Fault::GeoFailed));
+    faults.extend(status.alerts.iter().map(Fault::AlertFailing));
     let Bans { active, capacity, .. } = status.bans;
     if capacity > 0 && active.saturating_mul(100) >= capacity.saturating_mul(NEARLY_FULL) {
         faults.push(Fault::NearlyFull(&status.bans));

@@ -14,6 +14,7 @@ pub use detection::{
 };
 pub use store;
 
+pub mod alerts;
 pub mod audit;
 pub mod ban_list;
 pub mod beat;

@@ -65,6 +65,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
             ask(cli, &Request::PageLink, output.json, |link: &PageLink| format!("{}\n", link.url))
         }
         Command::Feeds(feeds) => lists::of_feeds(cli, feeds),
+        Command::Alerts(alerts) => lists::of_alerts(cli, alerts),
         Command::Peers { inside, output } => lists::peers(cli, *inside, output.json),
         Command::Why { address, output } => {
             let address = address.to_canonical();

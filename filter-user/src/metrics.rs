@@ -15,6 +15,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use api::Alerts;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -109,6 +110,8 @@ pub struct Snapshot {
     pub prevented: u64,
     /// Lines of the daemon's log that were lost.
     pub log_lost: u64,
+    /// The state of alerts and actions.
+    pub alerts: Alerts,
 }
 
 /// A feed.

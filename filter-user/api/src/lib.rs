@@ -19,6 +19,7 @@
 
 pub mod acl;
 mod active;
+mod alerts;
 mod audit;
 mod bans;
 mod changes;
@@ -40,6 +41,10 @@ mod why;
 
 pub use self::active::{
     ACTIVE_MAX, ActiveAccount, ActivePage, ActiveQuery, ActiveSource, PACKETS_MAX,
+};
+pub use self::alerts::{
+    ActionEvent, ActionMessage, AlertEvent, AlertMessage, AlertRow, AlertSeverity, AlertState,
+    AlertTested, Alerts, AlertsTested,
 };
 pub use self::audit::{
     Audit, AuditFinding, AuditPart, AuditedAsterisk, AuditedFilter, AuditedInterface, Listener,
@@ -68,10 +73,10 @@ pub use self::request::{
 };
 pub use self::route::{Call, Method, ROUTES, Route, WANTS_SIGNS, find, methods, resource};
 pub use self::status::{
-    Bans, Enforcement, EnforcementState, Escalation, Essential, Exposure, FeedHealth, GeoDatabase,
-    GeoState, GeoStatus, Hearing, Interface, JailCount, Log, NamedHost, Peers, Prevented,
-    ReasonCount, Rule, Sample, Signature, Source, State, Status, Store, StoreState, Unparsed,
-    Verdict,
+    Bans, Enforcement, EnforcementState, Escalation, Essential, Exposure, FailingAlert, FeedHealth,
+    GeoDatabase, GeoState, GeoStatus, Hearing, Interface, JailCount, Log, NamedHost, Peers,
+    Prevented, ReasonCount, Rule, Sample, Signature, Source, State, Status, Store, StoreState,
+    Unparsed, Verdict,
 };
 pub use self::traffic::{TrafficPage, TrafficPoint, TrafficQuery, TrafficStep};
 pub use self::why::{

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ActivePage, AllowChanged, Allows, Banned, BannedMany, BansPage, Confirmed, Durability,
-    FeedConfirmed, Feeds, HistoryPage, Jails, Lifted, MaintenanceState, PageLink, PeersPage,
-    Refusal, Reloaded, Status, TakenOver, TrafficPage, TuneChanged, Why,
+    ActivePage, Alerts, AlertsTested, AllowChanged, Allows, Banned, BannedMany, BansPage,
+    Confirmed, Durability, FeedConfirmed, Feeds, HistoryPage, Jails, Lifted, MaintenanceState,
+    PageLink, PeersPage, Refusal, Reloaded, Status, TakenOver, TrafficPage, TuneChanged, Why,
 };
 
 /// The result of a request.
@@ -53,6 +53,10 @@ pub enum Answer {
     Feeds(Feeds),
     /// The answer to `feeds-confirm`.
     FeedConfirmed(FeedConfirmed),
+    /// The answer to `alerts`.
+    Alerts(Alerts),
+    /// The answer to `alerts-test`.
+    AlertsTested(AlertsTested),
     /// The answer to `peers`.
     Peers(PeersPage),
     /// The answer to `history`.
@@ -89,6 +93,8 @@ impl Answer {
             | Self::Allows(_)
             | Self::Feeds(_)
             | Self::FeedConfirmed(_)
+            | Self::Alerts(_)
+            | Self::AlertsTested(_)
             | Self::History(_)
             | Self::Peers(_)
             | Self::Jails(_)

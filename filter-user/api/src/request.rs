@@ -183,6 +183,14 @@ pub enum Request {
         /// The feed.
         name: String,
     },
+    /// Lists the alerts and actions. The answer is `Alerts`.
+    Alerts,
+    /// Sends a test message. The answer is `AlertsTested`.
+    AlertsTest {
+        /// The alert or action; null for all.
+        #[serde(default)]
+        name: Option<String>,
+    },
     /// Lists a page of the known peers. The answer is `PeersPage`.
     Peers {
         /// Only those in this network; null for all.
@@ -223,6 +231,7 @@ impl Request {
             | Self::Set { .. }
             | Self::FeedsConfirm { .. }
             | Self::PageLink
+            | Self::AlertsTest { .. }
             | Self::Confirm => true,
             Self::Maintenance(what) => *what != Maintenance::Status,
             Self::Reload { dry_run, .. } => !dry_run,
@@ -232,6 +241,7 @@ impl Request {
             | Self::Jails
             | Self::Allows
             | Self::Feeds
+            | Self::Alerts
             | Self::Peers { .. }
             | Self::History(_)
             | Self::Traffic(_)
@@ -488,6 +498,8 @@ mod tests {
             Request::Allows,
             Request::Feeds,
             Request::FeedsConfirm { name: "drop".to_owned() },
+            Request::Alerts,
+            Request::AlertsTest { name: Some("ops".to_owned()) },
             Request::Peers { inside: None, after: Some([192, 0, 2, 1].into()) },
             Request::Set { jail: "sshd".to_owned(), setting: Tunable::Maxretry, value: None },
             Request::History(HistoryQuery {

@@ -220,6 +220,15 @@ static FEEDS_CONFIRM: Route = Route {
         "ringfence.feeds.update",
     )
 };
+static ALERTS: Route =
+    Route::new(Method::Get, "/1.0/alerts", "alerts", "alerts", "ringfence.alerts.read");
+static ALERTS_TEST: Route = Route::new(
+    Method::Post,
+    "/1.0/alerts/test",
+    "alerts-test",
+    "alerts-test",
+    "ringfence.alerts.create",
+);
 static PEERS: Route = Route {
     in_query: &[parameter("inside", Kind::Network), parameter("after", Kind::Text)],
     ..Route::new(Method::Get, "/1.0/peers", "peers", "peers", "ringfence.peers.read")
@@ -290,7 +299,7 @@ static RELOAD: Route =
     Route::new(Method::Post, "/1.0/reload", "reload", "reload", "ringfence.reload.create");
 
 /// All routes, by path.
-pub static ROUTES: [&Route; 28] = [
+pub static ROUTES: [&Route; 30] = [
     &STATUS,
     &ACTIVE,
     &BANS,
@@ -307,6 +316,8 @@ pub static ROUTES: [&Route; 28] = [
     &SET,
     &FEEDS,
     &FEEDS_CONFIRM,
+    &ALERTS,
+    &ALERTS_TEST,
     &PEERS,
     &HISTORY,
     &TRAFFIC,
@@ -349,6 +360,8 @@ impl Request {
             Self::Set { .. } => &SET,
             Self::Feeds => &FEEDS,
             Self::FeedsConfirm { .. } => &FEEDS_CONFIRM,
+            Self::Alerts => &ALERTS,
+            Self::AlertsTest { .. } => &ALERTS_TEST,
             Self::Peers { .. } => &PEERS,
             Self::History(_) => &HISTORY,
             Self::Traffic(_) => &TRAFFIC,

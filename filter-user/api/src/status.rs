@@ -59,6 +59,9 @@ pub struct Status {
     /// The countries and autonomous systems from which SIP is admitted; null if no database is configured.
     #[serde(default)]
     pub geo: Option<GeoStatus>,
+    /// Alerts and actions that cannot be sent.
+    #[serde(default)]
+    pub alerts: Vec<FailingAlert>,
     /// Bans of networks with many offenders.
     pub escalation: Escalation,
     /// The jails.
@@ -453,6 +456,16 @@ pub struct Exposure {
     pub problem: String,
     /// The remedy, as text.
     pub remedy: String,
+}
+
+/// An alert or action that cannot be sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct FailingAlert {
+    /// Its name.
+    pub name: String,
+    /// Why not.
+    pub problem: String,
 }
 
 /// Bans of networks with many offenders.

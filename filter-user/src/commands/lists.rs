@@ -1,15 +1,15 @@
-//! The lists that a daemon gives: bans, a jail, known peers, the history, and feeds.
+//! The lists that a daemon gives: bans, a jail, known peers, the history, feeds, and alerts.
 
 use std::io::{self, BufWriter};
 
 use anyhow::Result;
-use api::{BansQuery, HistoryQuery, Request};
-use filter_user::cli::{Bans, Cli, FeedsOf, FeedsTest, FeedsVerb, HistoryOf};
+use api::{AlertsTested, BansQuery, HistoryQuery, Request};
+use filter_user::cli::{AlertsOf, AlertsVerb, Bans, Cli, FeedsOf, FeedsTest, FeedsVerb, HistoryOf};
 use filter_user::config::Config;
-use filter_user::{client, decided, feeds, listed, listing};
+use filter_user::{alerts, client, decided, feeds, listed, listing};
 use ipnet::IpNet;
 
-use super::common::{ask, asker, print, print_json, socket};
+use super::common::{Reported, ask, asker, print, print_json, socket};
 
 pub(crate) fn list(cli: &Cli, bans: &Bans) -> Result<()> {
     let mut asker = asker(cli)?;
@@ -68,6 +68,27 @@ pub(crate) fn of_feeds(cli: &Cli, arguments: &FeedsOf) -> Result<()> {
             let (key_file, trusted) = (key_file.clone(), loaded.config.trusted);
             let test = feeds::test(feeds::Once { place, format, key_file, trusted })?;
             if output.json { print_json(&test) } else { print(&feeds::text::tested(&test)) }
+        }
+    }
+}
+
+pub(crate) fn of_alerts(cli: &Cli, arguments: &AlertsOf) -> Result<()> {
+    let AlertsOf { verb, output } = arguments;
+    let Some(AlertsVerb::Test { name, output }) = verb else {
+        return ask(cli, &Request::Alerts, output.json, alerts::text::listed);
+    };
+    let request = Request::AlertsTest { name: name.clone() };
+    let tested: AlertsTested = client::ask_as(&socket(cli)?, &request)?;
+    if output.json {
+        print_json(&tested)?;
+    } else {
+        print(&alerts::text::tested(&tested))?;
+    }
+    let failed = tested.tested.iter().filter(|one| one.problem.is_some()).count();
+    match failed {
+        0 => Ok(()),
+        failed => {
+            Err(Reported(format!("{failed} of {} were not sent", tested.tested.len())).into())
         }
     }
 }

@@ -68,6 +68,8 @@ impl Config {
             geo: _,
             signatures: _,
             jails: _,
+            alerts: _,
+            actions: _,
         } = self.clone();
         let same_scopes = self.ports == new.ports;
         let jails = self.jails.iter().map(|(name, old)| {

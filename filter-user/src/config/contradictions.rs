@@ -9,6 +9,75 @@ use super::{Config, Escalation, Geo, Service};
 /// `sun_path` of `unix(7)`, without the final NUL.
 const SOCKET_PATH_MAX: usize = 107;
 
+/// Alerts and actions that do not have exactly one way, and settings of another way.
+fn alerts(config: &Config) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut check = |section: &str, name: &str, (ways, all): (Vec<&str>, &str), has_key: bool| {
+        let at = |key: &str| format!("{section}.{name}.{key}");
+        match ways[..] {
+            [_] => {}
+            [] => {
+                let text = format!("`{section}.{name}` says not how it is sent; set one of {all}");
+                found.push((at("events"), text));
+            }
+            [first, second, ..] => {
+                let text = format!(
+                    "`{section}.{name}` has both `{first}` and `{second}`; write one of its own for each"
+                );
+                found.push((at(second), text));
+            }
+        }
+        if has_key && !ways.contains(&"webhook") {
+            let text = format!(
+                "`{section}.{name}.key_file` signs what a `webhook` gets, but there is none"
+            );
+            found.push((at("key_file"), text));
+        }
+    };
+    for (name, alert) in &config.alerts {
+        let all = "`command`, `webhook`, `mail` and `syslog`";
+        check("alerts", name, (alert.ways(), all), alert.key_file.is_some());
+    }
+    for (name, action) in &config.actions {
+        let all = "`command` and `webhook`";
+        check("actions", name, (action.ways(), all), action.key_file.is_some());
+    }
+    for (name, action) in &config.actions {
+        let is_there = |jail: &str| {
+            config.jails.contains_key(jail) || ["manual", "escalation", "flood"].contains(&jail)
+        };
+        for jail in action.jails.iter().map(super::JailName::as_str).filter(|jail| !is_there(jail))
+        {
+            let names: Vec<&str> = config.jails.keys().copied().collect();
+            let text = format!(
+                "`actions.{name}.jails`: there is no jail `{jail}`; there are {}, `manual`, `escalation` and `flood`",
+                names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+            );
+            found.push((format!("actions.{name}.jails"), text));
+        }
+    }
+    for (name, alert) in &config.alerts {
+        let path = alert.command.first().map(super::Argument::as_str);
+        found.extend(wrong_program("alerts", name, path));
+    }
+    for (name, action) in &config.actions {
+        let path = action.command.first().map(super::Argument::as_str);
+        found.extend(wrong_program("actions", name, path));
+    }
+    found
+}
+
+/// A command that is not named by its path.
+fn wrong_program(section: &str, name: &str, program: Option<&str>) -> Option<(String, String)> {
+    let path = program.filter(|path| !path.starts_with('/'))?;
+    let text = format!(
+        "`{section}.{name}.command` begins with `{}`; write the path of the program, such as \
+         `[/usr/local/bin/notify]`",
+        detection::duration::snippet(path)
+    );
+    Some((format!("{section}.{name}.command"), text))
+}
+
 /// The errors of valid settings taken together: the path to blame and the reason.
 pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
     let mut found = Vec::new();
@@ -51,6 +120,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
         let text = format!("`{key}` needs a database; set `geo.databases`");
         found.push((key.to_owned(), text));
     }
+    found.extend(alerts(config));
     let Escalation { enabled, scope, ipv4, ipv6, .. } = &config.escalation;
     if let Err(why) = config.ports.scope(config.ports.name(*scope)) {
         found.push(("escalation.scope".to_owned(), why));

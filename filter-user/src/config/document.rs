@@ -9,7 +9,7 @@ use super::render::flow;
 use super::schema::{self, Field};
 use detection::settings;
 
-use super::{Config, Feed};
+use super::{Action, Alert, Config, Feed};
 
 /// The placeholder for a jail of your own.
 const OWN: &str = "my-jail";
@@ -94,6 +94,8 @@ impl Config {
         debug_assert_eq!(added, Ok(()), "the name is a valid one");
         // And a feed.
         config.feeds.insert("NAME".to_owned(), Feed::default());
+        config.alerts.insert("NAME".to_owned(), Alert::default());
+        config.actions.insert("NAME".to_owned(), Action::default());
         let fields = schema::fields(&mut config);
         let mut text = HEAD.to_owned();
         let mut sections: Vec<&str> = Vec::new();

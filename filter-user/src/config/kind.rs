@@ -14,11 +14,11 @@ use serde_json::Value as Json;
 pub(super) use self::feeds::Format;
 pub(super) use self::hosts::Hosts;
 pub(super) use self::lists::{
-    Files, Interfaces, Journal, Logs, Multipliers, Places, Ports, Services, UserAgents,
+    Files, Interfaces, Items, Journal, Logs, Multipliers, Places, Ports, Services, UserAgents,
 };
 pub(super) use self::numbers::{Count, Factor, Length, Port, Rate, Time, TimeOrZero};
 pub(super) use self::texts::{
-    Choice, Flag, OptionalPath, OptionalScope, OrNone, Path, Scope, Word,
+    Choice, Flag, OptionalPath, OptionalScope, OrNone, Path, Scope, Text, Word,
 };
 use super::yaml::{Node, Position, Scalar, Value};
 use crate::duration::snippet;

@@ -13,6 +13,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::alerts;
 use super::contradictions::contradictions;
 use super::error::{ConfigError, ConfigErrors, ERRORS_MAX};
 use super::feeds::{self, Feed};
@@ -330,6 +331,8 @@ fn merge(sources: Vec<Result<Source, ConfigError>>) -> (Loaded, ConfigErrors) {
         ports: name_ports(&mut config.ports, sources.iter().flatten()),
         jails: name_jails(&mut config.jails, sources.iter().flatten()),
         feeds: name_feeds(&mut config.feeds, sources.iter().flatten()),
+        alerts: name_alerts(ALERTS, "an alert", &mut config.alerts, sources.iter().flatten()),
+        actions: name_alerts(ACTIONS, "an action", &mut config.actions, sources.iter().flatten()),
     };
     let mut fields = schema::fields(&mut config);
     let mut files = Vec::new();
@@ -377,6 +380,8 @@ struct Refused {
     ports: BTreeMap<String, String>,
     jails: BTreeMap<String, String>,
     feeds: BTreeMap<String, String>,
+    alerts: BTreeMap<String, String>,
+    actions: BTreeMap<String, String>,
 }
 
 impl Refused {
@@ -385,6 +390,8 @@ impl Refused {
             PORTS => &self.ports,
             JAILS => &self.jails,
             FEEDS => &self.feeds,
+            ALERTS => &self.alerts,
+            ACTIONS => &self.actions,
             _ => return None,
         };
         section.get(key).map(String::as_str)
@@ -426,9 +433,21 @@ fn name_feeds<'a>(
     names.into_iter().filter_map(add).collect()
 }
 
+/// The same for the names of alerts or actions.
+fn name_alerts<'a, T: Default>(
+    section: &str,
+    what: &str,
+    all: &mut BTreeMap<String, T>,
+    sources: impl Iterator<Item = &'a Parsed>,
+) -> BTreeMap<String, String> {
+    let names: BTreeSet<&str> = named(section, sources).map(|entry| &*entry.key).collect();
+    let add = |name: &str| alerts::add(all, name, what).err().map(|why| (name.to_owned(), why));
+    names.into_iter().filter_map(add).collect()
+}
+
 /// The names in a section of all files.
 fn named<'a>(
-    section: &'a str,
+    section: &str,
     sources: impl Iterator<Item = &'a Parsed>,
 ) -> impl Iterator<Item = &'a Entry> {
     let roots = sources.filter_map(|source| source.document.as_ref().ok()?.root.as_ref());
@@ -451,6 +470,10 @@ const JAILS: &str = "jails";
 
 /// The section of feeds, whose keys the administrator chooses.
 const FEEDS: &str = "feeds";
+
+/// The sections of alerts and actions, whose keys the administrator chooses.
+const ALERTS: &str = "alerts";
+const ACTIONS: &str = "actions";
 
 /// The setting that each of your own jails must have.
 const FILTER: &str = "filter";
@@ -546,8 +569,9 @@ impl Overlay<'_, '_> {
             return;
         }
         let paths: Vec<&str> = self.fields.iter().map(|field| &*field.path).collect();
-        // Without a feed, no setting is in this section.
-        if is_key && (path == FEEDS || children(section, &paths).contains(&&*entry.key)) {
+        // Without a feed, alert or action, no setting is in these sections.
+        let may_be_empty = [FEEDS, ALERTS, ACTIONS].contains(&&*path);
+        if is_key && (may_be_empty || children(section, &paths).contains(&&*entry.key)) {
             self.section(&path, &entry.node, problems);
         } else {
             let text = match self.refused.reason(section, &entry.key) {

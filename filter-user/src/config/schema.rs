@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::kind::{self, Kind, Wrong};
 use super::yaml::{Node, Problem};
 use super::{
-    Api, ByteLimits, Capacity, ClassLimits, Config, Confirm, DATABASES_MAX, Escalation, Exposure,
-    Feed, FilterName, Geo, GuessingSettings, Increment, JailSettings, Limit, Limits, Mode, OwnJail,
-    Paths, PortClass, Protect, RECIDIVE, Sources, SshdLog, Thresholds, Unproven, Watchdog, Weights,
-    services,
+    Action, ActionKind, Alert, AlertKind, Api, Argument, ByteLimits, Capacity, ClassLimits, Config,
+    Confirm, DATABASES_MAX, Escalation, Exposure, Feed, FilterName, Geo, GuessingSettings,
+    ITEMS_MAX, Increment, JailSettings, Limit, Limits, Mode, OwnJail, Paths, Place, PortClass,
+    Protect, RECIDIVE, Sources, SshdLog, Thresholds, Unproven, Watchdog, Weights, services,
 };
 use crate::duration;
 use crate::register::{self, LogSetting, Reads};
@@ -45,7 +45,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     let Config { protect, ports, exposure, ipv6_prefix, capacity, .. } = config;
     let names: Rc<[String]> = ports.names().into();
     let Config { limits, watchdog, confirm, peers, offenders, escalation, signatures, .. } = config;
-    let Config { jails, feeds, geo, sources, api, paths, .. } = config;
+    let Config { jails, feeds, alerts, actions, geo, sources, api, paths, .. } = config;
     let mut fields = vec![
         field(
             "interfaces",
@@ -120,6 +120,12 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
         fields.extend(feed_fields(name, feed, &names));
     }
     fields.extend(geo_fields(geo));
+    for (name, alert) in alerts {
+        fields.extend(alert_fields(name, alert));
+    }
+    for (name, action) in actions {
+        fields.extend(action_fields(name, action));
+    }
     fields.extend(source_fields(sources));
     fields.extend(api_fields(api));
     fields.extend(path_fields(paths));
@@ -728,6 +734,143 @@ fn feed_fields<'a>(name: &str, feed: &'a mut Feed, classes: &Rc<[String]>) -> [F
     ]
 }
 
+fn alert_fields<'a>(name: &str, alert: &'a mut Alert) -> Vec<Field<'a>> {
+    let at = Section(format!("alerts.{name}"));
+    let Alert {
+        events,
+        command,
+        webhook,
+        key_file,
+        mail,
+        from,
+        smtp,
+        login_file,
+        syslog,
+        group,
+        limit,
+        quiet,
+    } = alert;
+    let mut fields = vec![at.field(
+        "events",
+        &format!("The events that it tells; an empty list means all: {}.", names(AlertKind::ALL)),
+        kind::Items(
+            events,
+            AlertKind::ALL.len(),
+            "a list of events such as `[interface, store]`",
+            &["interface", "store"],
+        ),
+    )];
+    fields.extend(way_fields(&at, command, webhook, key_file));
+    fields.extend([
+        at.field(
+            "mail",
+            "The mailboxes that its messages are mailed to.",
+            kind::Items(mail, ITEMS_MAX, "a list of mailboxes such as `[admin@example.org]`", &[
+                "admin@example.org",
+            ]),
+        ),
+        at.field(
+            "from",
+            "The sender of its mails; `\"\"` for `ringfence@HOST`.",
+            kind::OrNone(from, "a mailbox, or `\"\"` for the default", "ringfence@example.org"),
+        ),
+        at.field(
+            "smtp",
+            "The mail server. The connection to another host is encrypted: with TLS from the start \
+             (`smtps://`), or with STARTTLS.",
+            kind::Text(smtp, "a mail server such as `smtp://127.0.0.1:25`", "smtps://mail.example.org"),
+        ),
+        at.field(
+            "login_file",
+            "A file whose first line is `NAME:PASSWORD` for the mail server; `\"\"` for none.",
+            kind::OptionalPath(login_file),
+        ),
+        at.field(
+            "syslog",
+            "Send its messages to syslog, with the facility `daemon`.",
+            kind::Flag(syslog),
+        ),
+        at.field(
+            "group",
+            "The shortest time between two messages of a kind. Events within this time are sent \
+             together.",
+            kind::Time(group, Duration::from_secs(1)..=Duration::from_hours(24)),
+        ),
+        at.field(
+            "limit",
+            "The most messages in an hour, and as many again about critical events. The others wait.",
+            kind::Count(limit, 1..=3600, "messages"),
+        ),
+        at.field(
+            "quiet",
+            "The hours in which only critical events are sent, in local time, such as \
+             `\"22:00-07:00\"`; the others wait. `\"\"` for none.",
+            kind::OrNone(quiet, "two times of the day, or `\"\"` for none", "22:00-07:00"),
+        ),
+    ]);
+    fields
+}
+
+fn action_fields<'a>(name: &str, action: &'a mut Action) -> Vec<Field<'a>> {
+    let at = Section(format!("actions.{name}"));
+    let Action { events, jails, command, webhook, key_file } = action;
+    let mut fields = vec![
+        at.field(
+            "events",
+            &format!("What it is run for; an empty list means both: {}.", names(ActionKind::ALL)),
+            kind::Items(events, ActionKind::ALL.len(), "a list such as `[ban]`", &["ban"]),
+        ),
+        at.field(
+            "jails",
+            "The jails whose bans it is run for, or `manual`, `escalation` or `flood`; an empty list \
+             means all. It is not run for the bans of feeds.",
+            kind::Items(jails, ITEMS_MAX, "a list of jails such as `[sshd]`", &["sshd"]),
+        ),
+    ];
+    fields.extend(way_fields(&at, command, webhook, key_file));
+    fields
+}
+
+/// The ways that alerts and actions have.
+fn way_fields<'a>(
+    at: &Section,
+    command: &'a mut Vec<Argument>,
+    webhook: &'a mut Option<Place>,
+    key_file: &'a mut Option<std::path::PathBuf>,
+) -> [Field<'a>; 3] {
+    [
+        at.field(
+            "command",
+            "The program that is run, by its path, and its arguments. It gets the message as JSON on its \
+             standard input.",
+            kind::Items(command, ITEMS_MAX, "a list such as `[/usr/local/bin/notify]`", &[
+                "/usr/local/bin/notify", "--quiet",
+            ]),
+        ),
+        at.field(
+            "webhook",
+            "The URL that the message is posted to, with `https`, or `http` on this host only. If the URL is a \
+             secret, write the path of a file whose first line it is.",
+            kind::OrNone(
+                webhook,
+                "a URL, or the path of a file with one",
+                "https://alerts.example/ringfence",
+            ),
+        ),
+        at.field(
+            "key_file",
+            "A file whose first line is the key that signs what the webhook gets; `\"\"` for none.",
+            kind::OptionalPath(key_file),
+        ),
+    ]
+}
+
+/// The names of all events.
+fn names<T: ToString>(all: &[T]) -> String {
+    let names: Vec<String> = all.iter().map(|one| format!("`{}`", one.to_string())).collect();
+    names.join(", ")
+}
+
 /// What a jail's `filter` may be.
 const FILTER: &str = "a fail2ban filter, or `\"\"` for none";
 
@@ -867,6 +1010,8 @@ mod tests {
         settings::add(&mut config.jails, "own").unwrap();
         config.ports.add("http").unwrap();
         config.feeds.insert("own".to_owned(), Feed::default());
+        config.alerts.insert("own".to_owned(), Alert::default());
+        config.actions.insert("own".to_owned(), Action::default());
         for mut field in fields(&mut config) {
             for shown in [field.kind.example(), field.kind.value()] {
                 let wrong = field.read(&node(&flow(&shown)));

@@ -148,7 +148,7 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    fn attacked_accounts(&self) -> Vec<ActiveAccount> {
+    pub(super) fn attacked_accounts(&self) -> Vec<ActiveAccount> {
         let of_jail = self.jails.iter().flat_map(|jail| {
             let attacked = jail.attacked().iter().rev().take(ACCOUNTS_MAX);
             attacked.map(|attacked| (jail.name(), attacked))

@@ -104,6 +104,8 @@ impl<D: Datapath> Controller<D> {
             }
             // The daemon's loop knows what was fetched.
             Request::Feeds | Request::FeedsConfirm { .. } => Err("there are no feeds here".into()),
+            // Their task knows them.
+            Request::Alerts | Request::AlertsTest { .. } => Err("there are no alerts here".into()),
             // The daemon's loop confirms it.
             Request::Confirm => Err("there is nothing to confirm here".into()),
             // An address contains no networks.

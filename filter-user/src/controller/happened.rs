@@ -1,13 +1,17 @@
 //! Tells the listeners of events about bans, and about what has changed since the last look.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use api::Event;
+use api::{ActionEvent, AlertSeverity, Event};
 
 use super::listing::kind;
+use super::why::shown;
 use super::{Controller, show};
+use crate::alerts::{Facts, Handle, Occurrence};
 use crate::ban::{Entry, Origin};
 use crate::clock::KernelTime;
+use crate::config::{ActionKind, AlertKind};
 use crate::datapath::Datapath;
 use crate::events::Hub;
 
@@ -15,6 +19,8 @@ use crate::events::Hub;
 #[derive(Debug, Default)]
 pub(super) struct Announcer {
     pub(super) hub: Hub,
+    /// Alerts and actions; none without a daemon.
+    alerts: Option<Handle>,
     /// The interfaces, and why each is not protected; `None` before the first look.
     before: Option<(BTreeMap<String, Option<String>>, bool, bool)>,
 }
@@ -38,6 +44,64 @@ impl<D: Datapath> Controller<D> {
             until: entry.ban.until.map(|until| self.started.show(until)),
             reason: entry.reason.to_string(),
         });
+        let Some(alerts) = &self.announcer.alerts else { return };
+        alerts.ban(|| self.action_event(entry, ActionKind::Ban, false));
+        if entry.ban.origin == Origin::Escalation {
+            alerts.happened(|| {
+                let network = show(entry.ban.network);
+                let text = format!("the network is banned: {}", entry.reason);
+                Occurrence::once(AlertKind::Network, AlertSeverity::Notice, &network, &text)
+            });
+        }
+    }
+
+    /// A ban or its end, for actions.
+    fn action_event(&self, entry: &Entry, what: ActionKind, lifted: bool) -> ActionEvent {
+        let evidence = entry.evidence().iter().filter(|_| what == ActionKind::Ban);
+        ActionEvent {
+            event: what.as_str().to_owned(),
+            network: show(entry.ban.network),
+            jail: self.jail_name(entry.ban.origin).to_owned(),
+            scope: self.ports.name(entry.ban.scope).to_owned(),
+            kind: kind(entry.ban.scope),
+            enforcing: self.enforcing(),
+            since: self.started.show(entry.ban.since),
+            until: entry.ban.until.map(|until| self.started.show(until)),
+            lifted,
+            reason: entry.reason.to_string(),
+            evidence: evidence.map(|failure| shown(failure.clone(), self.started)).collect(),
+        }
+    }
+
+    /// Tells that a ban was prevented because of what the address is.
+    pub(super) fn tell_prevented(&self, (address, is): (IpAddr, &str), jail: &str, reason: &str) {
+        let Some(alerts) = &self.announcer.alerts else { return };
+        alerts.happened(|| {
+            let text = format!("{jail} does not ban it, because it is {is}: {reason}");
+            let (kind, severity) = (AlertKind::Protected, AlertSeverity::Warning);
+            Occurrence::once(kind, severity, &address.to_string(), &text)
+        });
+    }
+
+    /// Has alerts and actions told from now on.
+    pub fn set_alerts(&mut self, alerts: Handle) {
+        self.announcer.alerts = Some(alerts);
+    }
+
+    /// Alerts and actions.
+    pub fn alerts(&self) -> Option<&Handle> {
+        self.announcer.alerts.as_ref()
+    }
+
+    /// Tells the alerts what is known now.
+    pub fn tell_alerts(&self, now: KernelTime) {
+        let Some(alerts) = self.announcer.alerts.as_ref().filter(|alerts| alerts.has_alerts())
+        else {
+            return;
+        };
+        // Without the kernel's counters, the next look sees what there is to see.
+        let Ok(status) = self.status(now) else { return };
+        alerts.look(Facts { status, accounts: self.attacked_accounts() });
     }
 
     /// Tells that a ban is no longer in force, if it told that it was.
@@ -51,6 +115,9 @@ impl<D: Datapath> Controller<D> {
             scope: self.ports.name(entry.ban.scope).to_owned(),
             lifted,
         });
+        if let Some(alerts) = &self.announcer.alerts {
+            alerts.ban(|| self.action_event(entry, ActionKind::Unban, lifted));
+        }
     }
 
     /// Tells what has changed since the last look: the protection of interfaces, enforcement and maintenance.

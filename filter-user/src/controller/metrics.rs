@@ -10,6 +10,7 @@ use filter_common::decision;
 use super::Controller;
 use super::listing::kind;
 use super::sources::Source;
+use crate::alerts::Handle;
 use crate::clock::KernelTime;
 use crate::datapath::{Count, Datapath, InterfaceCounters};
 use crate::failure::Class;
@@ -114,6 +115,7 @@ impl<D: Datapath> Controller<D> {
             blind: (self.hearing_findings(now).len() + self.sources.exposures().len()) as u64,
             prevented: self.prevented.total(self.started).0,
             log_lost: logging::report().lost,
+            alerts: self.alerts().map(Handle::rows).unwrap_or_default(),
         })
     }
 

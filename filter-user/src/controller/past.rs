@@ -183,6 +183,8 @@ pub(super) fn actions(request: &Request) -> Vec<Action> {
         | Request::PageLink
         | Request::Traffic(_)
         | Request::Peers { .. }
+        | Request::Alerts
+        | Request::AlertsTest { .. }
         | Request::History(_) => Vec::new(),
     }
 }

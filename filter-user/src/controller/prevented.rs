@@ -148,6 +148,7 @@ impl<D: Datapath> Controller<D> {
         let is_due = self.prevented.note((address, is), (jail, failures as u64), now)
             && self.digest.has_line(Topic::Exception, jail, now);
         if is_due {
+            self.tell_prevented((address, is), jail, reason);
             let (jail, is, reason) = (jail.to_owned(), is.to_owned(), reason.to_owned());
             let event = HistoryEvent::BanPrevented { jail, is, reason };
             self.note(Some(address.into()), &event, now);

@@ -136,6 +136,9 @@ impl<D: Datapath> Controller<D> {
         self.apply_tuning();
         self.limited.set_limits(&new.limits);
         self.enforcement.is_dry_run = new.dry_run;
+        if let Some(alerts) = self.alerts() {
+            alerts.configure(new);
+        }
         Ok(())
     }
 }

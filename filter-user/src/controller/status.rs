@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::Controller;
 use super::feeds::FeedHealth;
 use super::sources::{self, hearing};
+use crate::alerts::Handle;
 use crate::ban::Origin;
 use crate::clock::{KernelTime, Rfc3339};
 use crate::datapath::{Count, Datapath, InterfaceCounters};
@@ -59,6 +60,7 @@ impl<D: Datapath> Controller<D> {
             exposure: self.sources.exposures().to_vec(),
             feeds: self.feed_health().map(|(name, health)| feed(name, health)).collect(),
             geo: self.geo_status(),
+            alerts: self.alerts().map(Handle::failing).unwrap_or_default(),
             escalation: Escalation {
                 enabled: self.escalation.networks().settings().enabled,
                 offenders: self.escalation.networks().len() as u64,

@@ -217,7 +217,7 @@ fn tier(is_protected: bool, bans: &[&Entry], is_known: bool) -> Tier {
     }
 }
 
-fn shown(evidence: Evidence, clock: Now) -> api::Evidence {
+pub(super) fn shown(evidence: Evidence, clock: Now) -> api::Evidence {
     api::Evidence {
         time: clock.show(evidence.at),
         source: evidence.source.to_owned(),

@@ -9,6 +9,7 @@ use log::warn;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::alerts;
 use super::answer::Answers;
 use super::feeds::Feeds;
 use super::geo::Geo;
@@ -205,6 +206,7 @@ fn answer(
 ) {
     let other = reloads.begin_for(question);
     let other = other.and_then(|question| feeds.answer_for(question, controller));
+    let other = other.and_then(|question| alerts::answer_for(question, controller));
     if let Some(question) = other.and_then(|q| safety.confirm_for(q, reloads, controller)) {
         answers.answer(controller, question);
     }
@@ -236,6 +238,7 @@ fn look_around(
     controller.set_clock(crate::clock::read());
     look_at_host(controller);
     controller.tell_changes(crate::clock::now());
+    controller.tell_alerts(crate::clock::now());
     safety.tick(controller, reloads.running(), crate::clock::now());
     reloads.tick(controller, safety.is_disabled());
     controller.look_at_hearing(crate::clock::now());

@@ -1,5 +1,7 @@
 //! The table of metrics: name, description, kind, and the samples of each.
 
+use api::{AlertRow, Alerts};
+
 use super::{FeedCount, Packets, Page};
 
 /// What a metric may do.
@@ -225,6 +227,35 @@ pub(super) const TABLE: &[Metric] = &[
         samples: |page| one(truth(page.snapshot.maintenance)),
     },
     Metric {
+        name: "ringfence_alert_messages",
+        help: "Messages of alerts and actions that were sent, or given up (failed), since the start of the daemon or a change of their settings",
+        kind: Kind::Counter,
+        samples: |page| of_alerts(page, |row| vec![("sent", row.sent), ("failed", row.failed)]),
+    },
+    Metric {
+        name: "ringfence_alert_events",
+        help: "Events of alerts and actions that were sent, only counted in a message (suppressed), or not sent (lost)",
+        kind: Kind::Counter,
+        samples: |page| {
+            of_alerts(page, |row| {
+                vec![("sent", row.events), ("suppressed", row.suppressed), ("lost", row.lost)]
+            })
+        },
+    },
+    Metric {
+        name: "ringfence_alert_up",
+        help: "Whether the last message of an alert or action was sent",
+        kind: Kind::Gauge,
+        samples: |page| {
+            rows(page)
+                .map(|(kind, row)| {
+                    let labels = [("kind", kind), ("name", &*row.name)];
+                    sample(labels, truth(row.problem.is_none()))
+                })
+                .collect()
+        },
+    },
+    Metric {
         name: "ringfence_log_lost",
         help: "Lines of the daemon's log that were lost because its reader was too slow",
         kind: Kind::Counter,
@@ -286,6 +317,23 @@ fn by_reason(packets: &[Packets], value: fn(&Packets) -> u64) -> Vec<Sample> {
         sample(labels, number(value(of)))
     };
     packets.iter().map(sample_of).collect()
+}
+
+/// Alerts and actions, with their kind.
+fn rows(page: &Page) -> impl Iterator<Item = (&'static str, &AlertRow)> {
+    let Alerts { alerts, actions } = &page.snapshot.alerts;
+    let alerts = alerts.iter().map(|row| ("alert", row));
+    alerts.chain(actions.iter().map(|row| ("action", row)))
+}
+
+fn of_alerts(page: &Page, values: fn(&AlertRow) -> Vec<(&'static str, u64)>) -> Vec<Sample> {
+    let samples = rows(page).flat_map(|(kind, row)| {
+        values(row).into_iter().map(move |(result, value)| {
+            let labels = [("kind", kind), ("name", &*row.name), ("result", result)];
+            sample(labels, number(value))
+        })
+    });
+    samples.collect()
 }
 
 fn sample<const N: usize, T: AsRef<str>>(labels: [(&'static str, T); N], value: f64) -> Sample {

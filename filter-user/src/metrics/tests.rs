@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use api::AlertRow;
+
 use super::*;
 
 /// A snapshot with a sample of every metric.
@@ -31,6 +33,10 @@ fn full() -> Snapshot {
         geo_up: Some(true),
         maps: vec![("bans", 5, 100)],
         reactions,
+        alerts: Alerts {
+            alerts: vec![AlertRow { name: "ops".to_owned(), sent: 4, ..AlertRow::default() }],
+            actions: vec![AlertRow { name: "report".to_owned(), lost: 6, ..AlertRow::default() }],
+        },
         ..Snapshot::default()
     }
 }
@@ -55,6 +61,9 @@ fn the_page_has_every_metric() {
         r#"ringfence_failure_to_ban_seconds_bucket{le="0.0025"} 3"#,
         r#"ringfence_failure_to_ban_seconds_bucket{le="+Inf"} 4"#,
         "ringfence_failure_to_ban_seconds_count 4",
+        r#"ringfence_alert_messages_total{kind="alert",name="ops",result="sent"} 4.0"#,
+        r#"ringfence_alert_events_total{kind="action",name="report",result="lost"} 6.0"#,
+        r#"ringfence_alert_up{kind="alert",name="ops"} 1.0"#,
         "# EOF",
     ] {
         assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");

@@ -353,6 +353,8 @@ impl Model {
             | Request::FeedsConfirm { .. }
             | Request::PageLink
             | Request::Traffic(_)
+            | Request::Alerts
+            | Request::AlertsTest { .. }
             | Request::Reload { .. } => {}
         }
         Ok(())

@@ -147,6 +147,7 @@ fn answers(components: &mut Map<String, Value>) {
         "status": Status, "bans": BansPage, "jails": Jails, "why": Why, "ban": Banned,
         "ban-many": BannedMany, "take-over": TakenOver, "unban": Lifted, "allow": AllowChanged,
         "allows": Allows, "set": TuneChanged, "feeds": Feeds, "feeds-confirm": FeedConfirmed,
+        "alerts": Alerts, "alerts-test": AlertsTested,
         "active": ActivePage, "peers": PeersPage, "history": HistoryPage,
         "maintenance": MaintenanceState, "confirm": Confirmed, "traffic": TrafficPage, "page-link": PageLink, "reload": Reloaded,
         "problem": Problem, "event": Event,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use ::geo::{SELECTORS_MAX, Selector};
 use serde_json::{Value as Json, json};
@@ -38,6 +39,33 @@ impl Kind for Multipliers<'_> {
 
     fn example(&self) -> Json {
         json!([1, 2, 4, 8, 16])
+    }
+}
+
+/// Texts with a rule, at most so many; with a description and an example.
+pub(crate) struct Items<'a, T>(
+    pub(crate) &'a mut Vec<T>,
+    pub(crate) usize,
+    pub(crate) &'static str,
+    pub(crate) &'static [&'static str],
+);
+
+impl<T: FromStr<Err = String> + ToString> Kind for Items<'_, T> {
+    fn read(&mut self, node: &Node) -> Read<()> {
+        *self.0 = at_most(node, self.1, many(node, |scalar| scalar.text.parse())?)?;
+        Ok(())
+    }
+
+    fn value(&self) -> Json {
+        self.0.iter().map(|item| Json::from(item.to_string())).collect()
+    }
+
+    fn expected(&self) -> String {
+        self.2.into()
+    }
+
+    fn example(&self) -> Json {
+        self.3.iter().copied().map(Json::from).collect()
     }
 }
 

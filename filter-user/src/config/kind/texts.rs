@@ -217,6 +217,32 @@ impl<T: FromStr<Err = String> + ToString> Kind for OrNone<'_, T> {
     }
 }
 
+/// A value that is written as text, with a description and an example.
+pub(crate) struct Text<'a, T>(
+    pub(crate) &'a mut T,
+    pub(crate) &'static str,
+    pub(crate) &'static str,
+);
+
+impl<T: FromStr<Err = String> + ToString> Kind for Text<'_, T> {
+    fn read(&mut self, node: &Node) -> Read<()> {
+        *self.0 = one(node, |scalar| scalar.text.parse().map_err(Wrong::Value))?;
+        Ok(())
+    }
+
+    fn value(&self) -> Json {
+        Json::from(self.0.to_string())
+    }
+
+    fn expected(&self) -> String {
+        self.1.into()
+    }
+
+    fn example(&self) -> Json {
+        Json::from(self.2)
+    }
+}
+
 /// Also accepts the words of YAML 1.1, which Wazo's own daemons read.
 fn flag(scalar: &Scalar) -> Result<bool, Wrong> {
     let word = if scalar.plain { scalar.text.to_ascii_lowercase() } else { String::new() };

@@ -127,6 +127,37 @@ fn feeds(time: Duration, path: &Path) -> BTreeMap<String, Feed> {
     BTreeMap::from([("a-feed".to_owned(), feed)])
 }
 
+/// An alert whose settings follow from others.
+fn alerts(time: Duration, path: &Path) -> BTreeMap<String, Alert> {
+    let is_mail = time.as_secs().is_multiple_of(2);
+    let to = |mailbox: &str| mailbox.parse().unwrap();
+    let alert = Alert {
+        events: if is_mail { vec![AlertKind::Interface, AlertKind::Store] } else { Vec::new() },
+        mail: if is_mail { vec![to("root"), to("admin@example.org")] } else { Vec::new() },
+        from: is_mail.then(|| to("pbx@example.org")),
+        smtp: "smtps://[2001:db8::1]:465".parse().unwrap(),
+        login_file: is_mail.then(|| path.to_owned()),
+        command: if is_mail { Vec::new() } else { vec!["/bin/a: b".parse().unwrap()] },
+        group: time.clamp(Duration::from_secs(1), Duration::from_hours(24)),
+        limit: 7,
+        quiet: is_mail.then(|| "22:00-07:05".parse().unwrap()),
+        ..Alert::default()
+    };
+    BTreeMap::from([("an-alert".to_owned(), alert)])
+}
+
+/// An action whose settings follow from others.
+fn actions(path: &Path) -> BTreeMap<String, Action> {
+    let action = Action {
+        events: vec![ActionKind::Unban],
+        jails: vec!["sshd".parse().unwrap()],
+        webhook: Some("https://a.example/b".parse().unwrap()),
+        key_file: Some(path.to_owned()),
+        command: Vec::new(),
+    };
+    BTreeMap::from([("an-action".to_owned(), action)])
+}
+
 fn increments() -> impl Strategy<Value = Increment> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>());
     let factor = (1..=1_000_000_u32).prop_map(|n| Factor::from_thousandths(n).unwrap());
@@ -353,6 +384,8 @@ fn configs() -> impl Strategy<Value = Config> {
                     wazo_auth: None,
                 },
                 geo: geo(&paths.0),
+                alerts: alerts(how.2, &paths.0),
+                actions: actions(&paths.0),
                 sources,
                 paths: Paths { state: paths.0, runtime: paths.1, bpffs: paths.2 },
             }

@@ -418,3 +418,37 @@ fn services_are_not_closed_to_those_that_need_them() {
         assert_eq!(errors(text), "", "{text}");
     }
 }
+
+#[test]
+fn an_alert_has_one_way_and_no_shell() {
+    for (text, expected) in [
+        (
+            "alerts: {ops: {events: [store]}}",
+            "`alerts.ops` says not how it is sent; set one of `command`, `webhook`, `mail` and `syslog`",
+        ),
+        ("actions: {report: {}}", "set one of `command` and `webhook`"),
+        (
+            "alerts: {ops: {syslog: true, mail: [root]}}",
+            "`alerts.ops` has both `mail` and `syslog`; write one of its own for each",
+        ),
+        ("alerts: {ops: {syslog: true, key_file: /k}}", "but there is none"),
+        (
+            "actions: {ops: {command: [/x], jails: [ssh]}}",
+            "there is no jail `ssh`; there are `asterisk-wazo`",
+        ),
+        ("alerts: {ops: {command: [notify]}}", "write the path of the program"),
+        ("actions: {ops: {command: [\"a\\nb\"]}}", "has control characters"),
+        ("alerts: {ops: {syslog: true, events: [stor]}}", "there is no event `stor`"),
+        ("alerts: {ops: {mail: [\"a@b\\r\\nBcc: c@d\"]}}", "is not the address of a mailbox"),
+        ("alerts: {ops: {webhook: \"http://alerts.example/\"}}", "use `https`"),
+        ("alerts: {ops: {syslog: true, quiet: \"22-7\"}}", "use two times of the day"),
+        ("alerts: {Ops: {syslog: true}}", "is not a name for an alert"),
+        ("actions: {ops: {command: [/x], group: 5m}}", "unknown key `actions.ops.group`"),
+    ] {
+        let said = complaint(text);
+        assert!(said.contains(expected), "{text}: {said}");
+    }
+    let many: Vec<String> = (0..17).map(|n| format!("  a{n}: {{syslog: true}}\n")).collect();
+    assert!(complaint(&format!("alerts:\n{}", many.concat())).contains("at most 16"));
+    assert!(parse("alerts:\nactions:\n").is_ok());
+}

@@ -1,0 +1,155 @@
+//! The task, with commands that a shell runs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use super::*;
+use crate::examples::healthy;
+
+fn config(text: &str) -> Config {
+    Config::parse(Path::new("config.yml"), text.as_bytes()).unwrap().config
+}
+
+/// A command that appends each document to a file, a line each, after `first`.
+fn to(file: &Path, first: &str) -> String {
+    let script = format!("{first} {{ cat; echo; }} >> {}", file.display());
+    format!("command: [/bin/sh, -c, {}]", serde_json::to_string(&script).unwrap())
+}
+
+fn ban(number: u32) -> ActionEvent {
+    ActionEvent {
+        event: "ban".to_owned(),
+        network: format!("{number}"),
+        jail: "sshd".to_owned(),
+        scope: "sip".to_owned(),
+        kind: BanKind::Ban,
+        enforcing: true,
+        since: String::new(),
+        until: None,
+        lifted: false,
+        reason: "\\\"".repeat(1000),
+        evidence: Vec::new(),
+    }
+}
+
+async fn until(is: impl Fn() -> bool) {
+    for _ in 0..600 {
+        if is() {
+            return;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it never was");
+}
+
+fn documents<T: serde::de::DeserializeOwned>(file: &PathBuf) -> Vec<T> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_bans_at_once_delay_nobody_and_are_all_accounted_for() {
+    const BANS: u32 = 10_000;
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("bans");
+    let actions = format!("actions: {{report: {{{}}}}}", to(&file, "sleep 0.05;"));
+    let handle = start(&config(&actions));
+    let began = Instant::now();
+    for number in 0..BANS {
+        handle.ban(|| ban(number));
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let row = || handle.rows().actions[0].clone();
+    until(|| row().waiting == 0 && row().events + row().lost == u64::from(BANS)).await;
+    let messages: Vec<ActionMessage> = documents(&file);
+    let events: Vec<u32> = messages
+        .iter()
+        .flat_map(|message| &message.events)
+        .map(|event| event.network.parse().unwrap())
+        .collect();
+    let lost: u64 = messages.iter().map(|message| message.lost).sum();
+    assert_eq!(events.len() as u64 + lost, u64::from(BANS));
+    assert!(events.is_sorted(), "in the order in which they happened");
+    assert!(lost > 0 && events.len() >= ACTION_ROOM, "{lost} lost");
+    assert!(messages.iter().all(|message| message.events.len() <= ACTION_BATCH));
+    // A command takes what curl would take.
+    let longest = fs::read_to_string(&file).unwrap().lines().map(str::len).max().unwrap();
+    assert!(longest < 80_000, "{longest}");
+}
+
+#[tokio::test]
+async fn an_alert_tells_its_events_and_a_reload_keeps_its_counts() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("told");
+    let of = |more: &str| {
+        let told = to(&file, "");
+        config(&format!(
+            "alerts: {{ops: {{events: [interface, network], {told}}}{more}}}\n\
+             actions: {{ops: {{jails: [sshd], events: [unban], {told}}}}}"
+        ))
+    };
+    let handle = start(&of(""));
+    let once = |kind| move || Occurrence::once(kind, AlertSeverity::Notice, "x", "$(id)");
+    handle.happened(once(AlertKind::Protected));
+    handle.happened(once(AlertKind::Network));
+    until(|| handle.rows().alerts[0].sent == 1).await;
+    let messages: Vec<AlertMessage> = documents(&file);
+    let [AlertMessage { alert, kind, events, .. }] = &messages[..] else { panic!("{messages:?}") };
+    assert_eq!((&**alert, &**kind, &*events[0].text), ("ops", "network", "$(id)"));
+
+    handle.configure(&of(", other: {syslog: true}"));
+    until(|| handle.rows().alerts.len() == 2).await;
+    assert_eq!(handle.rows().alerts[0].sent, 1);
+    let mut status = healthy();
+    status.interfaces[0].protected = false;
+    for _ in 0..3 {
+        handle.look(Facts { status: status.clone(), accounts: Vec::new() });
+    }
+    until(|| handle.rows().alerts[0].sent == 2).await;
+    let messages: Vec<AlertMessage> = documents(&file);
+    assert_eq!((&*messages[1].kind, messages[1].severity), ("interface", AlertSeverity::Critical));
+
+    // A ban of another jail, and the wrong event.
+    handle.ban(|| ActionEvent { event: "unban".to_owned(), jail: "web".to_owned(), ..ban(1) });
+    handle.ban(|| ban(2));
+    handle.ban(|| ActionEvent { event: "unban".to_owned(), ..ban(3) });
+    until(|| handle.rows().actions[0].sent == 1).await;
+    let last = fs::read_to_string(&file).unwrap();
+    let last: ActionMessage = serde_json::from_str(last.lines().last().unwrap()).unwrap();
+    assert_eq!((last.events.len(), &*last.events[0].network), (1, "3"));
+
+    handle.configure(&config(""));
+    until(|| handle.rows() == Alerts::default()).await;
+    assert!(!handle.has_alerts());
+    handle.ban(|| panic!("nobody wants it"));
+}
+
+#[tokio::test]
+async fn a_failure_is_shown_and_a_test_says_whether_it_is_over() {
+    let directory = TempDir::new().unwrap();
+    let (file, mark) = (directory.path().join("told"), directory.path().join("mark"));
+    let first = format!("test -e {} || {{ echo 'no team' >&2; exit 7; }};", mark.display());
+    let handle = start(&config(&format!("alerts: {{ops: {{{}}}}}", to(&file, &first))));
+    handle.happened(|| Occurrence::once(AlertKind::Network, AlertSeverity::Notice, "x", "y"));
+    until(|| !handle.failing().is_empty()).await;
+    let failing = handle.failing();
+    assert!(failing[0].name == "ops" && failing[0].problem.ends_with("no team"), "{failing:?}");
+    let test = |name: &str| handle.test(Some(name.to_owned())).unwrap();
+    let why = test("none").await.unwrap().unwrap_err();
+    assert_eq!(why, "there is no alert or action `none`; there are: ops");
+    let tested = test("ops").await.unwrap().unwrap();
+    assert!(tested.tested[0].problem.is_some(), "{tested:?}");
+    fs::write(&mark, "").unwrap();
+    let tested = test("ops").await.unwrap().unwrap();
+    assert_eq!(tested.tested[0].problem, None);
+    until(|| handle.failing().is_empty()).await;
+    // The first attempt of the message was five seconds before the second.
+    until(|| handle.rows().alerts[0].sent == 1).await;
+    let kinds: Vec<String> =
+        documents::<AlertMessage>(&file).into_iter().map(|message| message.kind).collect();
+    assert_eq!(kinds, ["test", "network"]);
+}
