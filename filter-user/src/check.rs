@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_and_the_worst_decides() {
         type Change = fn(&mut Status);
-        let cases: [(Change, Level, &str); 23] = [
+        let cases: [(Change, Level, &str); 24] = [
             (|s| s.interfaces[1].protected = false, Level::Critical, "eth1 is unprotected"),
             (|s| s.interfaces[0].learning = false, Level::Warning, "learned"),
             (|s| s.interfaces[0].fallback = Some("why".to_owned()), Level::Ok, "eth0"),
