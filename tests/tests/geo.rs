@@ -166,7 +166,7 @@ fn a_policy_follows_its_database() {
     nothing_is_left().unwrap();
 }
 
-/// What a world of 500,000 networks costs. `--release --nocapture` prints the figures of docs/geo.md.
+/// What a world of 500,000 networks costs; `--nocapture` prints the figures of docs/geo.md.
 #[test]
 #[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
 fn a_whole_world_costs_little() {
