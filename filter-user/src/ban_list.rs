@@ -253,6 +253,7 @@ mod tests {
             jail: "asterisk-wazo".to_owned(),
             scope: "sip".to_owned(),
             kind: api::BanKind::Ban,
+            proven: true,
             since: String::new(),
             since_ms: 0,
             until: Some("2026-11-29T04:40:05Z".to_owned()),

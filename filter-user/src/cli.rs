@@ -151,6 +151,9 @@ pub enum Command {
     ///
     /// `SUPPRESSED` events are only counted in a message; `LOST` ones were not sent.
     Alerts(AlertsOf),
+    /// Show the fleet: the administrator's other hosts, with which this one shares bans
+    #[command(subcommand)]
+    Fleet(FleetVerb),
     /// List the known peers, such as registered phones
     ///
     /// `LEFT` is how long a peer stays known unless it registers again.
@@ -244,6 +247,12 @@ impl Cli {
             | Command::Alerts(
                 AlertsOf { verb: Some(AlertsVerb::Test { output, .. }), .. }
                 | AlertsOf { verb: None, output },
+            )
+            | Command::Fleet(
+                FleetVerb::Status(output)
+                | FleetVerb::Hosts(output)
+                | FleetVerb::Cut { output, .. }
+                | FleetVerb::Join { output, .. },
             )
             | Command::Peers { output, .. }
             | Command::Status { output, .. }
@@ -412,6 +421,34 @@ pub enum FeedsVerb {
     Confirm {
         /// The name of the feed
         name: String,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// What `fleet` does.
+#[derive(Debug, Subcommand)]
+pub enum FleetVerb {
+    /// Show the connection, and how many bans are shared and accepted
+    Status(Output),
+    /// List the other hosts, with the bans of each that count here and those that do not
+    Hosts(Output),
+    /// Lift the bans by a host, and accept none of it until it may join again
+    ///
+    /// This holds for the host on which you type it, also after a restart. `ringfence-fleet cut HOST` cuts a host off for
+    /// all.
+    Cut {
+        /// The name of the host, or `all`
+        host: String,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Accept the bans of a host again that was cut off
+    Join {
+        /// The name of the host, or `all`
+        host: String,
         /// How to print.
         #[command(flatten)]
         output: Output,

@@ -12,6 +12,7 @@ mod contradictions;
 mod document;
 mod error;
 mod feeds;
+mod fleet;
 mod geo;
 mod kind;
 mod load;
@@ -36,6 +37,7 @@ pub use self::alerts::{
 pub use self::api::{Api, Loopback};
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
 pub use self::feeds::{Feed, Place};
+pub use self::fleet::{Fleet, FleetAccept, FleetHost, FleetServer, Publish, SERVERS_MAX};
 pub use self::geo::{DATABASES_MAX, Geo};
 pub use self::kind::LIST_MAX;
 pub use self::load::{FILE_MAX, Loaded, Overrides, SetBy};
@@ -130,6 +132,8 @@ pub struct Config {
     pub alerts: BTreeMap<String, Alert>,
     /// What is run for bans, by name.
     pub actions: BTreeMap<String, Action>,
+    /// The administrator's other hosts, with which this one shares bans.
+    pub fleet: Fleet,
     /// Where failures are read from.
     pub sources: Sources,
     /// How the daemon is reached over TCP.
@@ -173,6 +177,7 @@ impl Default for Config {
             geo: Geo::default(),
             alerts: BTreeMap::new(),
             actions: BTreeMap::new(),
+            fleet: Fleet::default(),
             sources: Sources {
                 asterisk: AsteriskSource {
                     notice_log: "/var/log/asterisk/fail2ban".into(),

@@ -12,6 +12,7 @@ mod bans;
 mod digest;
 mod enforcement;
 mod feeds;
+mod fleet;
 mod geo;
 mod happened;
 mod jail_bans;
@@ -56,6 +57,7 @@ use self::digest::Digest;
 use self::enforcement::Known;
 use self::feeds::Feeds;
 pub use self::feeds::{FeedCounts, FeedHealth, FeedUpdate};
+use self::fleet::Fleet;
 use self::geo::Geo;
 use self::happened::Announcer;
 use self::jails::Jails;
@@ -102,6 +104,7 @@ pub struct Controller<D> {
     enforcement: Known,
     feeds: Feeds,
     geo: Geo,
+    fleet: Fleet,
     digest: Digest,
     /// Imported bans that the log has not reported yet.
     imported: ImportReport,
@@ -151,6 +154,7 @@ impl<D: Datapath> Controller<D> {
             enforcement: Known::new(config.dry_run),
             feeds: Feeds::new(config),
             geo: Geo::default(),
+            fleet: Fleet::new(config),
             digest: Digest::default(),
             imported: ImportReport::default(),
             ports: config.ports.clone(),
@@ -172,6 +176,8 @@ impl<D: Datapath> Controller<D> {
         controller.load_feeds(&decisions);
         controller.load_geo(&decisions);
         controller.find_left_over_feeds();
+        controller.load_fleet(&decisions);
+        controller.find_left_over_of_fleet();
         for (who, record) in controller.escalation.load(offences, now.kernel) {
             controller.store().set_offences(who, record);
         }

@@ -38,6 +38,7 @@ use anyhow::{Context as _, Result, bail};
 use filter_common::limits::INTERFACES;
 use ipnet::IpNet;
 use log::{debug, info, warn};
+use nix::unistd::User;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -188,8 +189,8 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
         info!("still in force from before this start: {}", count(controller.ban_count(), "ban"));
     }
 
-    let (server, inbox) =
-        server::start(socket, config.api, controller.events().clone(), store.clone());
+    let who = (config.api, agent(&config));
+    let (server, inbox) = server::start(socket, who, controller.events().clone(), store.clone());
 
     let mut sources = Sources::start(&config, positions, &mut controller);
     sources.wire(responses, &mut controller);
@@ -245,6 +246,22 @@ fn of_store(config: &Config, jails: Arc<Roster>) -> store::Settings {
         offenders: Bounds::from(config),
         findtime: config.findtime_max(),
         clock: clock::of_boot,
+    }
+}
+
+/// The user that the agent of the fleet runs as, if there is a fleet and such a user.
+fn agent(config: &Config) -> Option<u32> {
+    let user = &config.fleet.user;
+    if !config.fleet.is_on() {
+        return None;
+    }
+    match User::from_name(user) {
+        Ok(Some(user)) => Some(user.uid.as_raw()),
+        Ok(None) => None,
+        Err(why) => {
+            warn!("who the user `{user}` of `fleet.user` is cannot be found out: {why}");
+            None
+        }
     }
 }
 

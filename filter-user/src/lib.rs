@@ -38,6 +38,7 @@ mod examples;
 pub mod fail2ban;
 mod faults;
 pub mod feeds;
+pub mod fleet;
 pub mod geo;
 pub mod host;
 pub mod inputs;

@@ -180,6 +180,7 @@ mod tests {
             jail: "sshd".to_owned(),
             scope: "ssh".to_owned(),
             kind: api::BanKind::Ban,
+            proven: true,
             since: "2026-11-29T00:00:00Z".to_owned(),
             since_ms: i64::from(number),
             until: number.is_multiple_of(2).then(|| format!("2026-11-29T00:00:00.{number:08}Z")),

@@ -66,6 +66,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         }
         Command::Feeds(feeds) => lists::of_feeds(cli, feeds),
         Command::Alerts(alerts) => lists::of_alerts(cli, alerts),
+        Command::Fleet(verb) => lists::of_fleet(cli, verb),
         Command::Peers { inside, output } => lists::peers(cli, *inside, output.json),
         Command::Why { address, output } => {
             let address = address.to_canonical();

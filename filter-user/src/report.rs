@@ -676,6 +676,7 @@ mod tests {
                     jail: jail.to_owned(),
                     scope: "provisioning".to_owned(),
                     kind: api::BanKind::Ban,
+                    proven: true,
                     since: String::new(),
                     since_ms: 0,
                     until: Some("2031-01-02T00:00:00Z".to_owned()),

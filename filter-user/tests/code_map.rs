@@ -11,7 +11,7 @@ mod pages;
 use self::pages::{hold, root};
 
 /// The crates, from the kernel to the command line.
-const CRATES: [&str; 12] = [
+const CRATES: [&str; 14] = [
     "filter-common",
     "filter-ebpf",
     "filter-user/tables",
@@ -20,10 +20,12 @@ const CRATES: [&str; 12] = [
     "filter-user/fail2ban",
     "filter-user/feeds",
     "filter-user/geo",
+    "filter-user/fleet",
     "filter-user/store",
     "filter-user/api",
     "filter-user/audit",
     "filter-user",
+    "filter-user/fleet-agent",
 ];
 
 const HEAD: &str = "\

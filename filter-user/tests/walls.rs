@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each crate below this one, and the crates on which it must not depend with any feature.
-const WALLS: [(&str, &[&str]); 9] = [
+const WALLS: [(&str, &[&str]); 11] = [
     (
         "api",
         &[
@@ -73,6 +73,27 @@ const WALLS: [(&str, &[&str]); 9] = [
             "tokio",
         ],
     ),
+    (
+        "fleet",
+        &[
+            "api",
+            "async-nats",
+            "audit",
+            "aya",
+            "datapath",
+            "detection",
+            "fail2ban",
+            "filter-user",
+            "nix",
+            "rusqlite",
+            "store",
+            "tokio",
+        ],
+    ),
+    (
+        "fleet-agent",
+        &["audit", "aya", "datapath", "detection", "fail2ban", "filter-user", "rusqlite", "store"],
+    ),
     ("store", &["api", "audit", "aya", "datapath", "fail2ban", "filter-user"]),
     (
         "tables",
@@ -93,7 +114,7 @@ const WALLS: [(&str, &[&str]); 9] = [
 ];
 
 /// Crates whose modules must not import each other in a cycle.
-const LAYERED: [&str; 10] = [
+const LAYERED: [&str; 12] = [
     "",
     "../filter-common",
     "../filter-ebpf",
@@ -103,6 +124,8 @@ const LAYERED: [&str; 10] = [
     "fail2ban",
     "feeds",
     "geo",
+    "fleet",
+    "fleet-agent",
     "store",
 ];
 
@@ -146,7 +169,7 @@ fn no_crate_depends_on_what_it_must_not_use() {
     let packets = dependencies(&here().join("../tests/packets/Cargo.toml"));
     assert_eq!(packets, ["filter-common", "ipnet", "tables"].map(str::to_owned).into());
     let own = dependencies(&here().join("Cargo.toml"));
-    for only in ["aya", "aya-log", "rusqlite", "fancy-regex", "maxminddb"] {
+    for only in ["aya", "aya-log", "async-nats", "rusqlite", "fancy-regex", "maxminddb"] {
         assert!(
             !own.contains(only),
             "filter-user depends on {only}, which a crate below it is for"

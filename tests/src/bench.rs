@@ -4,6 +4,7 @@ pub mod busy;
 mod code;
 pub mod detection;
 pub(crate) mod figures;
+pub mod fleet;
 pub mod hearing;
 pub mod latency;
 pub mod operations;

@@ -20,6 +20,7 @@ pub mod guesser;
 pub mod interrupt;
 pub mod kernel;
 pub mod lab;
+pub mod nats;
 pub mod netns;
 pub mod nginx;
 pub mod notice;

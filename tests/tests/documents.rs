@@ -19,12 +19,13 @@ use ringfence_tests::{fail2ban, scratch};
 const LIMIT: Duration = Duration::from_mins(3);
 
 /// Programs that would act on the whole system or on another one.
-const OTHERS: [&str; 10] = [
+const OTHERS: [&str; 11] = [
     "apt",
     "asterisk",
     "cargo",
     "dpkg-reconfigure",
     "journalctl",
+    "ringfence-fleet",
     "rustup",
     "scp",
     "ss",

@@ -26,6 +26,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let root = Root::obtain("the measurement")?;
     setup::ensure(&workspace, setup::For::Bench)?;
     let [ringfence, bench] = build::release(&workspace, ["ringfence", "ringfence-bench"])?;
+    if args.name == "fleet" {
+        build::agent(&workspace)?;
+    }
     let mut command = root.command(bench);
     command.arg(&args.name).arg("--ringfence").arg(ringfence);
     command.arg("--cache").arg(workspace.lab_cache());

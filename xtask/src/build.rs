@@ -28,6 +28,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     timed("build ringfence", || succeed(&mut command))
 }
 
+/// Builds the agent of a fleet in release, beside `ringfence`.
+pub(crate) fn agent(workspace: &Workspace) -> Result<()> {
+    let mut command = workspace.cargo("build");
+    command.args(["--release", "--package", "fleet-agent", "--bin", "ringfence-fleet"]);
+    timed("build ringfence-fleet (release)", || succeed(&mut command))
+}
+
 /// Builds binaries in release; returns where they are.
 pub(crate) fn release<const N: usize>(
     workspace: &Workspace,

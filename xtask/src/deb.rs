@@ -93,11 +93,12 @@ pub(crate) fn upgrade(workspace: &Workspace, directory: &Path) -> Result<[PathBu
 
 fn build(workspace: &Workspace, architecture: Architecture, epoch: &str) -> Result<Built> {
     let what = format!("build ringfence for {}", architecture.debian());
-    let binary =
-        timed(&what, || shipped::build(workspace.root(), workspace.target(), architecture, epoch))?;
+    let places = (workspace.root(), workspace.target());
+    let build = |which| shipped::build(which, places, architecture, epoch);
+    let [binary, agent] = timed(&what, || Ok([build(shipped::PRODUCT)?, build(shipped::AGENT)?]))?;
     let manual = workspace.target().join("deb/manual");
     timed("write the man pages and completions", || write_manual(workspace, &manual))?;
-    Ok(Built { binary, manual })
+    Ok(Built { binary, agent, manual })
 }
 
 /// Builds and packs a copy of the sources in a separate target directory. Fails unless the bytes
@@ -112,9 +113,11 @@ fn again(workspace: &Workspace, first: &Packer, packages: &[PathBuf; 2]) -> Resu
     fs::create_dir_all(&toolchain).context("make the toolchain's directory")?;
     fs::copy(workspace.toolchain().join(settings), toolchain.join(settings))
         .context("copy the settings of the XDP program's compiler")?;
-    let binary = shipped::build(&root, &target, first.architecture, first.epoch)?;
+    let make = |which| shipped::build(which, (&root, &target), first.architecture, first.epoch);
+    let [binary, agent] = [make(shipped::PRODUCT)?, make(shipped::AGENT)?];
     compare(&first.built.binary, &binary)?;
-    let built = Built { binary, manual: first.built.manual.clone() };
+    compare(&first.built.agent, &agent)?;
+    let built = Built { binary, agent, manual: first.built.manual.clone() };
     let others = Packer { root: &root, built: &built, ..*first }.pack(&directory)?;
     for (package, other) in packages.iter().zip(&others) {
         compare(package, other)?;

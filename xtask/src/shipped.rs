@@ -97,10 +97,17 @@ impl Architecture {
 /// Saves 0.7 MB: relocations as a bitmap, which glibc reads since 2.36, that of Debian 12.
 const PACKED_RELOCATIONS: &str = "-Clink-arg=-Wl,-z,pack-relative-relocs";
 
-/// Builds the binary below `target` and returns its path. `root` is the workspace or a copy of it.
+/// The package of `ringfence`, and its binary.
+pub(crate) const PRODUCT: (&str, &str) = ("filter-user", "ringfence");
+
+/// The same of the agent of a fleet. It has a command of its own, because features that only it needs would otherwise
+/// become part of `ringfence`.
+pub(crate) const AGENT: (&str, &str) = ("fleet-agent", "ringfence-fleet");
+
+/// Builds a binary below `target` and returns its path. `root` is the workspace or a copy of it.
 pub(crate) fn build(
-    root: &Path,
-    target: &Path,
+    (package, binary): (&str, &str),
+    (root, target): (&Path, &Path),
     architecture: Architecture,
     epoch: &str,
 ) -> Result<PathBuf> {
@@ -115,7 +122,7 @@ pub(crate) fn build(
     let mut command = Command::new(cargo());
     command
         .args(["build", "--locked", "--profile", "shipped", "--target", &triple])
-        .args(["--package", "filter-user", "--bin", "ringfence"])
+        .args(["--package", package, "--bin", binary])
         .current_dir(root)
         .env("CARGO_TARGET_DIR", target)
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\x1f"))
@@ -127,7 +134,7 @@ pub(crate) fn build(
         command.env(format!("CARGO_TARGET_{variable}_LINKER"), architecture.tool("gcc"));
     }
     succeed(&mut command)?;
-    Ok(target.join(triple).join("shipped/ringfence"))
+    Ok(target.join(triple).join("shipped").join(binary))
 }
 
 /// Paths that would be in the binary, and their replacements. The last match applies.

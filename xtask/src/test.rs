@@ -51,6 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     lint::check(&workspace)?;
     let ringfence = if args.release {
         let [ringfence] = build::release(&workspace, ["ringfence"])?;
+        build::agent(&workspace)?;
         ringfence
     } else {
         // Cargo builds it with the tests, before it runs any of them.

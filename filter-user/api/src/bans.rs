@@ -36,6 +36,9 @@ pub struct BanRow {
     /// What it does.
     #[serde(default)]
     pub kind: BanKind,
+    /// Whether enough of the failures behind it are proven to be those of its source.
+    #[serde(default)]
+    pub proven: bool,
     /// When it began, with a precision of one second.
     pub since: String,
     /// The same in milliseconds since 1970.

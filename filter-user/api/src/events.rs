@@ -21,6 +21,9 @@ pub enum Event {
         scope: String,
         /// What it does.
         kind: BanKind,
+        /// Whether enough of the failures behind it are proven to be those of its source.
+        #[serde(default)]
+        proven: bool,
         /// When it ends by itself; null if it does not.
         until: Option<String>,
         /// The reason, as text.

@@ -27,6 +27,7 @@ mod decisions;
 mod events;
 mod exposure;
 mod feeds;
+mod fleet;
 mod jails;
 mod peers;
 mod problem;
@@ -62,6 +63,10 @@ pub use self::decisions::{
 pub use self::events::Event;
 pub use self::exposure::{ExposureSuggestion, OpenTo, PortUse, PortUser, SuggestedPort};
 pub use self::feeds::{FeedConfirmed, FeedRow, FeedState, FeedTest, Feeds};
+pub use self::fleet::{
+    FLEET_ALL, FLEET_ALLOWS_MAX, FLEET_BANS_MAX, FLEET_HOSTS_MAX, Fleet, FleetAllow, FleetBan,
+    FleetBans, FleetChanged, FleetHost, FleetReport, FleetSettings, FleetState, FleetTaken,
+};
 pub use self::jails::{Attacked, Guessing, JailCounts, JailReport, JailTotal, Jails};
 pub use self::peers::{PEERS_MAX, Peer, PeersPage};
 pub use self::problem::{ErrorId, Problem, Refusal};

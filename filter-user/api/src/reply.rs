@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ActivePage, Alerts, AlertsTested, AllowChanged, Allows, Banned, BannedMany, BansPage,
-    Confirmed, Durability, FeedConfirmed, Feeds, HistoryPage, Jails, Lifted, MaintenanceState,
-    PageLink, PeersPage, Refusal, Reloaded, Status, TakenOver, TrafficPage, TuneChanged, Why,
+    Confirmed, Durability, FeedConfirmed, Feeds, Fleet, FleetChanged, FleetSettings, FleetTaken,
+    HistoryPage, Jails, Lifted, MaintenanceState, PageLink, PeersPage, Refusal, Reloaded, Status,
+    TakenOver, TrafficPage, TuneChanged, Why,
 };
 
 /// The result of a request.
@@ -57,6 +58,14 @@ pub enum Answer {
     Alerts(Alerts),
     /// The answer to `alerts-test`.
     AlertsTested(AlertsTested),
+    /// The answer to `fleet`.
+    Fleet(Box<Fleet>),
+    /// The answer to `fleet-report`.
+    FleetSettings(Box<FleetSettings>),
+    /// The answer to `fleet-bans`.
+    FleetTaken(FleetTaken),
+    /// The answer to `fleet-cut` and `fleet-join`.
+    FleetChanged(FleetChanged),
     /// The answer to `peers`.
     Peers(PeersPage),
     /// The answer to `history`.
@@ -86,6 +95,7 @@ impl Answer {
             Self::TuneChanged(changed) => Some(&mut changed.durability),
             Self::BannedMany(banned) => Some(&mut banned.durability),
             Self::TakenOver(taken) => Some(&mut taken.durability),
+            Self::FleetChanged(changed) => Some(&mut changed.durability),
             Self::Lifted(lifted) => Some(&mut lifted.durability),
             Self::Status(_)
             | Self::Bans(_)
@@ -95,6 +105,9 @@ impl Answer {
             | Self::FeedConfirmed(_)
             | Self::Alerts(_)
             | Self::AlertsTested(_)
+            | Self::Fleet(_)
+            | Self::FleetSettings(_)
+            | Self::FleetTaken(_)
             | Self::History(_)
             | Self::Peers(_)
             | Self::Jails(_)

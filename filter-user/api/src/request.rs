@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ActiveQuery, BanPlace, TrafficQuery, Tunable};
+use crate::{ActiveQuery, BanPlace, FleetAllow, FleetBans, FleetReport, TrafficQuery, Tunable};
 
 /// The longest body of a request, in bytes.
 pub const REQUEST_MAX: u64 = 16 * 1024;
@@ -191,6 +191,29 @@ pub enum Request {
         #[serde(default)]
         name: Option<String>,
     },
+    /// Shows what is known about the fleet. The answer is `Fleet`.
+    Fleet,
+    /// A report of the agent of the fleet. The answer is `FleetSettings`.
+    FleetReport(FleetReport),
+    /// Bans and lifts what other hosts of the fleet have banned and lifted; for the agent. The answer is
+    /// `FleetTaken`.
+    FleetBans(FleetBans),
+    /// Trusts these networks and no other for the fleet; for the agent. The answer is `Allows`.
+    FleetAllows {
+        /// The networks, at most 64.
+        #[cfg_attr(test, schemars(length(max = 64)))]
+        allows: Vec<FleetAllow>,
+    },
+    /// Lifts the bans by a host of the fleet, and accepts none until it may join again. The answer is `FleetChanged`.
+    FleetCut {
+        /// Its name, or `all`.
+        host: String,
+    },
+    /// Accepts the bans of a host of the fleet again. The answer is `FleetChanged`.
+    FleetJoin {
+        /// Its name, or `all`.
+        host: String,
+    },
     /// Lists a page of the known peers. The answer is `PeersPage`.
     Peers {
         /// Only those in this network; null for all.
@@ -219,6 +242,11 @@ pub enum Request {
 }
 
 impl Request {
+    /// Whether the agent of the fleet may send it, besides root.
+    pub fn is_for_agent(&self) -> bool {
+        matches!(self, Self::FleetReport(_) | Self::FleetBans(_) | Self::FleetAllows { .. })
+    }
+
     /// Whether it may change bans, settings or the like.
     pub fn changes(&self) -> bool {
         match self {
@@ -232,6 +260,11 @@ impl Request {
             | Self::FeedsConfirm { .. }
             | Self::PageLink
             | Self::AlertsTest { .. }
+            | Self::FleetReport(_)
+            | Self::FleetBans(_)
+            | Self::FleetAllows { .. }
+            | Self::FleetCut { .. }
+            | Self::FleetJoin { .. }
             | Self::Confirm => true,
             Self::Maintenance(what) => *what != Maintenance::Status,
             Self::Reload { dry_run, .. } => !dry_run,
@@ -242,6 +275,7 @@ impl Request {
             | Self::Allows
             | Self::Feeds
             | Self::Alerts
+            | Self::Fleet
             | Self::Peers { .. }
             | Self::History(_)
             | Self::Traffic(_)
@@ -411,10 +445,10 @@ pub enum Unban {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Call, Method, ROUTES, find};
+    use crate::{Call, FleetBan, FleetHost, Method, ROUTES, find};
 
     fn requests() -> Vec<Request> {
-        vec![
+        let mut all = vec![
             Request::Status,
             Request::Jails,
             Request::Bans(BansQuery {
@@ -510,7 +544,45 @@ mod tests {
             Request::Traffic(TrafficQuery { since_seconds: Some(60), ..TrafficQuery::default() }),
             Request::PageLink,
             Request::Reload { dry_run: false, force: true },
+        ];
+        all.extend(of_fleet());
+        all
+    }
+
+    fn of_fleet() -> Vec<Request> {
+        vec![
+            Request::Fleet,
+            Request::FleetReport(FleetReport {
+                host: "pbx-1".to_owned(),
+                ..FleetReport::default()
+            }),
+            Request::FleetBans(FleetBans {
+                bans: vec![ban_of_fleet("sshd")],
+                lift: vec!["192.0.2.1/32".parse().unwrap()],
+                round: 1,
+                is_last: true,
+            }),
+            Request::FleetAllows {
+                allows: vec![FleetAllow {
+                    network: "192.0.2.0/24".parse().unwrap(),
+                    comment: "office".to_owned(),
+                    seconds: None,
+                }],
+            },
+            Request::FleetCut { host: "pbx-2".to_owned() },
+            Request::FleetJoin { host: "all".to_owned() },
         ]
+    }
+
+    fn ban_of_fleet(jail: &str) -> FleetBan {
+        FleetBan {
+            network: "192.0.2.1/32".parse().unwrap(),
+            host: "pbx-2".to_owned(),
+            jail: jail.to_owned(),
+            proven: true,
+            hosts: 1,
+            seconds: 60,
+        }
     }
 
     /// Each request with its method, its path and its body.
@@ -549,6 +621,46 @@ mod tests {
         let request = Request::TakeOver { bans, from: "fail2ban".to_owned(), last: false };
         let length = Call::of(&request).unwrap().body.unwrap().len();
         assert!((length as u64) < REQUEST_MAX, "{length}");
+    }
+
+    #[test]
+    fn what_the_agent_sends_at_once_fits_into_a_request() {
+        let network: IpNet = "2001:db8:ffff:ffff:ffff:ffff:ffff:fff0/124".parse().unwrap();
+        let longest = FleetBan {
+            network,
+            host: "h".repeat(48),
+            seconds: u64::MAX,
+            ..ban_of_fleet(&"j".repeat(64))
+        };
+        let bans = vec![longest; crate::FLEET_BANS_MAX];
+        let lift = vec![network; crate::FLEET_BANS_MAX];
+        let bans = FleetBans { bans, lift, round: u32::MAX, is_last: true };
+        let allow = FleetAllow { network, comment: "c".repeat(128), seconds: Some(u64::MAX) };
+        let counts = |host: &FleetHost, reasons: [&str; 7]| FleetHost {
+            refused: reasons.iter().map(|why| ((*why).to_owned(), u64::MAX)).collect(),
+            ..host.clone()
+        };
+        let host = FleetHost {
+            host: "h".repeat(48),
+            bans: u64::MAX,
+            last: Some("2026-11-29T04:40:05Z".to_owned()),
+            clock_ms: Some(i64::MIN),
+            version: Some("v".repeat(128)),
+            ..FleetHost::default()
+        };
+        let reasons = ["unproven", "rate", "most", "cut", "network", "newer", "broken"];
+        let hosts = vec![counts(&host, reasons); crate::FLEET_HOSTS_MAX];
+        let report =
+            FleetReport { hosts, problem: Some("p".repeat(2048)), ..FleetReport::default() };
+        for request in [
+            Request::FleetBans(bans),
+            Request::FleetReport(report),
+            Request::FleetAllows { allows: vec![allow; crate::FLEET_ALLOWS_MAX] },
+        ] {
+            let length = Call::of(&request).unwrap().body.unwrap().len();
+            assert!((length as u64) < REQUEST_MAX, "{length}");
+            assert!(request.is_for_agent());
+        }
     }
 
     #[test]

@@ -229,6 +229,44 @@ static ALERTS_TEST: Route = Route::new(
     "alerts-test",
     "ringfence.alerts.create",
 );
+static FLEET: Route =
+    Route::new(Method::Get, "/1.0/fleet", "fleet", "fleet", "ringfence.fleet.read");
+static FLEET_REPORT: Route = Route::new(
+    Method::Post,
+    "/1.0/fleet/report",
+    "fleet-report",
+    "fleet-settings",
+    "ringfence.fleet.agent",
+);
+static FLEET_BANS: Route = Route::new(
+    Method::Post,
+    "/1.0/fleet/bans",
+    "fleet-bans",
+    "fleet-bans",
+    "ringfence.fleet.agent",
+);
+static FLEET_ALLOWS: Route =
+    Route::new(Method::Put, "/1.0/fleet/allows", "fleet-allows", "allows", "ringfence.fleet.agent");
+static FLEET_CUT: Route = Route {
+    in_path: &[parameter("host", Kind::Text)],
+    ..Route::new(
+        Method::Put,
+        "/1.0/fleet/cuts/{host}",
+        "fleet-cut",
+        "fleet-cut",
+        "ringfence.fleet.update",
+    )
+};
+static FLEET_JOIN: Route = Route {
+    in_path: &[parameter("host", Kind::Text)],
+    ..Route::new(
+        Method::Delete,
+        "/1.0/fleet/cuts/{host}",
+        "fleet-join",
+        "fleet-cut",
+        "ringfence.fleet.update",
+    )
+};
 static PEERS: Route = Route {
     in_query: &[parameter("inside", Kind::Network), parameter("after", Kind::Text)],
     ..Route::new(Method::Get, "/1.0/peers", "peers", "peers", "ringfence.peers.read")
@@ -299,7 +337,7 @@ static RELOAD: Route =
     Route::new(Method::Post, "/1.0/reload", "reload", "reload", "ringfence.reload.create");
 
 /// All routes, by path.
-pub static ROUTES: [&Route; 30] = [
+pub static ROUTES: [&Route; 36] = [
     &STATUS,
     &ACTIVE,
     &BANS,
@@ -318,6 +356,12 @@ pub static ROUTES: [&Route; 30] = [
     &FEEDS_CONFIRM,
     &ALERTS,
     &ALERTS_TEST,
+    &FLEET,
+    &FLEET_REPORT,
+    &FLEET_BANS,
+    &FLEET_ALLOWS,
+    &FLEET_CUT,
+    &FLEET_JOIN,
     &PEERS,
     &HISTORY,
     &TRAFFIC,
@@ -362,6 +406,12 @@ impl Request {
             Self::FeedsConfirm { .. } => &FEEDS_CONFIRM,
             Self::Alerts => &ALERTS,
             Self::AlertsTest { .. } => &ALERTS_TEST,
+            Self::Fleet => &FLEET,
+            Self::FleetReport(_) => &FLEET_REPORT,
+            Self::FleetBans(_) => &FLEET_BANS,
+            Self::FleetAllows { .. } => &FLEET_ALLOWS,
+            Self::FleetCut { .. } => &FLEET_CUT,
+            Self::FleetJoin { .. } => &FLEET_JOIN,
             Self::Peers { .. } => &PEERS,
             Self::History(_) => &HISTORY,
             Self::Traffic(_) => &TRAFFIC,

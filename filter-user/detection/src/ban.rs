@@ -36,6 +36,8 @@ pub enum Origin {
     Flood,
     /// A list that others have published, by its number in the [`Roster`].
     Feed(u8),
+    /// Another host of the fleet.
+    Fleet,
 }
 
 impl Origin {
@@ -45,6 +47,7 @@ impl Origin {
             Self::Manual => 0,
             Self::Jail(place) => place.saturating_add(1).min(Self::ESCALATION - 1),
             Self::Feed(place) => Self::FEEDS + place.min(FEEDS_LAST),
+            Self::Fleet => Self::FLEET,
             Self::Escalation => Self::ESCALATION,
             Self::Flood => Self::FLOOD,
         }
@@ -56,6 +59,7 @@ impl Origin {
             0 => Self::Manual,
             Self::FLOOD => Self::Flood,
             Self::ESCALATION => Self::Escalation,
+            Self::FLEET => Self::Fleet,
             number @ Self::FEEDS..=Self::LAST_FEED => Self::Feed(number - Self::FEEDS),
             number => Self::Jail(number - 1),
         }
@@ -68,6 +72,7 @@ impl Origin {
     const ESCALATION: u8 = Self::FLOOD - 1;
     const LAST_FEED: u8 = Self::ESCALATION - 2;
     const FEEDS: u8 = Self::LAST_FEED - FEEDS_LAST;
+    const FLEET: u8 = Self::FEEDS - 1;
 }
 
 /// The last place of a feed.
@@ -253,16 +258,17 @@ mod tests {
         for origin in
             [Origin::Manual, Origin::Jail(0), Origin::Jail(7), Origin::Escalation, Origin::Flood]
                 .into_iter()
-                .chain([Origin::Jail(235), Origin::UNKNOWN, Origin::Feed(0), Origin::Feed(15)])
+                .chain([Origin::Jail(234), Origin::UNKNOWN, Origin::Feed(0), Origin::Feed(15)])
+                .chain([Origin::Fleet])
         {
             assert_eq!(Origin::from_number(origin.number()), origin);
         }
         let numbers: BTreeSet<u8> = (0..=15)
             .map(Origin::Feed)
-            .chain([Origin::UNKNOWN, Origin::Jail(235)])
+            .chain([Origin::UNKNOWN, Origin::Jail(234), Origin::Fleet])
             .map(Origin::number)
             .collect();
-        assert_eq!(numbers.len(), 18, "{numbers:?}");
+        assert_eq!(numbers.len(), 19, "{numbers:?}");
     }
 
     #[test]

@@ -26,7 +26,8 @@ pub use self::host_name::{HOST_NAMES_MAX, HostName};
 pub use self::increment::{Factor, Increment, MULTIPLIERS_MAX};
 pub(crate) use self::jails::{ESCALATION, FLOOD, MANUAL, UNKNOWN};
 pub use self::jails::{
-    FEED, FEEDS_MAX, OWN_JAILS_MAX, RECIDIVE, RESERVED, add, built_in_jails, defaults, intern,
+    FEED, FEEDS_MAX, FLEET, OWN_JAILS_MAX, RECIDIVE, RESERVED, add, built_in_jails, defaults,
+    intern,
 };
 pub use self::logs::{FilterName, JournalMatch, LOGS_MAX, LogPattern};
 pub use self::ports::{

@@ -1,12 +1,14 @@
-//! The lists that a daemon gives: bans, a jail, known peers, the history, feeds, and alerts.
+//! The lists that a daemon gives: bans, a jail, known peers, the history, feeds, alerts and the fleet.
 
 use std::io::{self, BufWriter};
 
 use anyhow::Result;
 use api::{AlertsTested, BansQuery, HistoryQuery, Request};
-use filter_user::cli::{AlertsOf, AlertsVerb, Bans, Cli, FeedsOf, FeedsTest, FeedsVerb, HistoryOf};
+use filter_user::cli::{
+    AlertsOf, AlertsVerb, Bans, Cli, FeedsOf, FeedsTest, FeedsVerb, FleetVerb, HistoryOf,
+};
 use filter_user::config::Config;
-use filter_user::{alerts, client, decided, feeds, listed, listing};
+use filter_user::{alerts, client, decided, feeds, fleet, listed, listing};
 use ipnet::IpNet;
 
 use super::common::{Reported, ask, asker, print, print_json, socket};
@@ -53,6 +55,22 @@ pub(crate) fn history(cli: &Cli, arguments: &HistoryOf) -> Result<()> {
         client::ask_as(&socket, &Request::History(query))
     };
     decided::history(page, output.json, BufWriter::new(io::stdout().lock()))
+}
+
+/// `fleet`.
+pub(crate) fn of_fleet(cli: &Cli, verb: &FleetVerb) -> Result<()> {
+    match verb {
+        FleetVerb::Status(output) => ask(cli, &Request::Fleet, output.json, fleet::status),
+        FleetVerb::Hosts(output) => ask(cli, &Request::Fleet, output.json, fleet::hosts),
+        FleetVerb::Cut { host, output } => {
+            let request = Request::FleetCut { host: host.clone() };
+            ask(cli, &request, output.json, fleet::changed)
+        }
+        FleetVerb::Join { host, output } => {
+            let request = Request::FleetJoin { host: host.clone() };
+            ask(cli, &request, output.json, fleet::changed)
+        }
+    }
 }
 
 pub(crate) fn of_feeds(cli: &Cli, arguments: &FeedsOf) -> Result<()> {

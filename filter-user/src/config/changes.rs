@@ -7,7 +7,7 @@ use api::ChangedSetting;
 use serde_json::Value as Json;
 
 use super::render::flow;
-use super::{Config, JailSettings, Loaded};
+use super::{Config, Fleet, JailSettings, Loaded};
 
 impl Loaded {
     /// The differences between this running configuration and a `new` one, and the configuration to run
@@ -52,6 +52,7 @@ impl Config {
             feeds,
             // Connections that exist, and logins, belong to the listener.
             api,
+            fleet,
             paths,
             // The rest takes effect at once.
             dry_run: _,
@@ -92,9 +93,20 @@ impl Config {
             paths,
             jails: jails.collect(),
             feeds,
+            fleet: fleet_without_restart(fleet, new, same_scopes),
             ..new.clone()
         }
     }
+}
+
+fn fleet_without_restart(old: Fleet, new: &Config, same_scopes: bool) -> Fleet {
+    let mut fleet = new.fleet.clone();
+    // The control socket admits this user.
+    fleet.user = old.user;
+    if !same_scopes {
+        fleet.accept.scope = old.accept.scope;
+    }
+    fleet
 }
 
 fn jail_without_restart(

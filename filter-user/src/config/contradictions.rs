@@ -121,6 +121,11 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
         found.push((key.to_owned(), text));
     }
     found.extend(alerts(config));
+    if let Err(why) = config.ports.scope(config.ports.name(config.fleet.accept.scope)) {
+        found.push(("fleet.accept.scope".to_owned(), why));
+    }
+    let of_fleet = super::fleet::contradictions(&config.fleet).into_iter();
+    found.extend(of_fleet.map(|(path, why)| (path.to_owned(), why)));
     let Escalation { enabled, scope, ipv4, ipv6, .. } = &config.escalation;
     if let Err(why) = config.ports.scope(config.ports.name(*scope)) {
         found.push(("escalation.scope".to_owned(), why));

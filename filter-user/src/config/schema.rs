@@ -10,9 +10,10 @@ use super::kind::{self, Kind, Wrong};
 use super::yaml::{Node, Problem};
 use super::{
     Action, ActionKind, Alert, AlertKind, Api, Argument, ByteLimits, Capacity, ClassLimits, Config,
-    Confirm, DATABASES_MAX, Escalation, Exposure, Feed, FilterName, Geo, GuessingSettings,
-    ITEMS_MAX, Increment, JailSettings, Limit, Limits, Mode, OwnJail, Paths, Place, PortClass,
-    Protect, RECIDIVE, Sources, SshdLog, Thresholds, Unproven, Watchdog, Weights, services,
+    Confirm, DATABASES_MAX, Escalation, Exposure, Feed, FilterName, Fleet, FleetAccept, Geo,
+    GuessingSettings, ITEMS_MAX, Increment, JailSettings, Limit, Limits, Mode, OwnJail, Paths,
+    Place, PortClass, Protect, Publish, RECIDIVE, Sources, SshdLog, Thresholds, Unproven, Watchdog,
+    Weights, services,
 };
 use crate::duration;
 use crate::register::{self, LogSetting, Reads};
@@ -45,7 +46,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     let Config { protect, ports, exposure, ipv6_prefix, capacity, .. } = config;
     let names: Rc<[String]> = ports.names().into();
     let Config { limits, watchdog, confirm, peers, offenders, escalation, signatures, .. } = config;
-    let Config { jails, feeds, alerts, actions, geo, sources, api, paths, .. } = config;
+    let Config { jails, feeds, alerts, actions, geo, fleet, sources, api, paths, .. } = config;
     let mut fields = vec![
         field(
             "interfaces",
@@ -126,6 +127,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     for (name, action) in actions {
         fields.extend(action_fields(name, action));
     }
+    fields.extend(fleet_fields(fleet, &names));
     fields.extend(source_fields(sources));
     fields.extend(api_fields(api));
     fields.extend(path_fields(paths));
@@ -861,6 +863,114 @@ fn way_fields<'a>(
             "key_file",
             "A file whose first line is the key that signs what the webhook gets; `\"\"` for none.",
             kind::OptionalPath(key_file),
+        ),
+    ]
+}
+
+/// The settings of the fleet.
+fn fleet_fields<'a>(fleet: &'a mut Fleet, classes: &Rc<[String]>) -> Vec<Field<'a>> {
+    let at = Section("fleet".to_owned());
+    let Fleet { servers, host, bucket, ca_file, credentials_file, nkey_file, user, .. } = fleet;
+    let Fleet { publish, accept, cut, .. } = fleet;
+    let mut fields = vec![
+        at.field(
+            "servers",
+            "The NATS servers of the fleet, with `tls`; without any, the fleet is off. `nats` is possible for a \
+             server on this host only.",
+            kind::Several {
+                values: servers,
+                most: super::SERVERS_MAX,
+                expected: "a list of servers such as `[\"tls://nats-1.example:4222\"]`",
+                example: "tls://nats-1.example:4222",
+            },
+        ),
+        at.field(
+            "host",
+            "The name of this host in the fleet. `\"\"` takes the host's own name.",
+            kind::OrNone(host, "a name, or `\"\"` for the host's own", "pbx-1"),
+        ),
+        at.field("bucket", "The JetStream bucket of the fleet.", kind::Text(bucket, "a name", "ringfence")),
+        at.field(
+            "ca_file",
+            "The certificate authorities of the servers; `\"\"` for those of the system.",
+            kind::OptionalPath(ca_file),
+        ),
+        at.field(
+            "credentials_file",
+            "The file with this host's credentials (`.creds`), readable by `fleet.user` only.",
+            kind::OptionalPath(credentials_file),
+        ),
+        at.field(
+            "nkey_file",
+            "The file with the seed of this host's NKey, readable by `fleet.user` only.",
+            kind::OptionalPath(nkey_file),
+        ),
+        at.field("user", "The user that `ringfence-fleet` runs as.", kind::Word(user, "a user such as `ringfence-fleet`")),
+        at.field(
+            "publish",
+            "Which bans of its jails this host shares: those whose source is `proven`, `all`, or `none`. Private \
+             addresses and networks of more than one customer are never shared.",
+            kind::Choice(publish, &Publish::ALL, Publish::as_str),
+        ),
+    ];
+    fields.extend(accept_fields(accept, classes));
+    fields.push(at.field(
+        "cut",
+        "Hosts whose bans do not count.",
+        kind::Several {
+            values: cut,
+            most: super::LIST_MAX,
+            expected: "a list of hosts such as `[pbx-3]`",
+            example: "pbx-3",
+        },
+    ));
+    fields
+}
+
+fn accept_fields<'a>(accept: &'a mut FleetAccept, classes: &Rc<[String]>) -> [Field<'a>; 8] {
+    let at = Section("fleet.accept".to_owned());
+    let FleetAccept { proven, hosts, scope, longest, rate, most, total, allows } = accept;
+    [
+        at.field(
+            "proven",
+            "Whether a ban by another host counts only if its source is proven. If not, one that is not proven \
+             throttles.",
+            kind::Flag(proven),
+        ),
+        at.field(
+            "hosts",
+            "How many hosts must ban an address before it is banned here.",
+            kind::Count(hosts, 1..=100, "hosts"),
+        ),
+        at.field(
+            "scope",
+            "What a ban by another host closes: `sip`, a name under `ports`, or `all`.",
+            kind::Scope(scope, Rc::clone(classes)),
+        ),
+        at.field(
+            "longest",
+            "The longest time of a ban by another host.",
+            kind::Time(longest, Duration::from_mins(1)..=Duration::from_hours(7 * 24)),
+        ),
+        at.field(
+            "rate",
+            "How many bans a second count of one host in the long run. Forty seconds of them count at once.",
+            kind::Count(rate, 1..=10_000, "bans a second"),
+        ),
+        at.field(
+            "most",
+            "How many bans of one host are in force at most.",
+            kind::Count(most, 1..=1_000_000, "bans"),
+        ),
+        at.field(
+            "total",
+            "How many bans of all hosts are in force at most.",
+            kind::Count(total, 1..=1_000_000, "bans"),
+        ),
+        at.field(
+            "allows",
+            "Whether networks that the administrator of the fleet trusts are trusted here.",
+            kind::Flag(allows),
         ),
     ]
 }

@@ -193,6 +193,32 @@ impl<D: Datapath> Controller<D> {
         Ok(changed)
     }
 
+    /// The networks that somebody has allowed.
+    pub(super) fn allowed_by(&self, who: &str) -> Vec<IpNet> {
+        let by = self.permits.0.iter().filter(|(_, permit)| permit.by == who);
+        by.map(|(network, _)| *network).collect()
+    }
+
+    /// Whether a network must be allowed for somebody who says again and again what is: it is not, or for another
+    /// time, and nobody else has allowed it.
+    pub(super) fn must_allow_for(
+        &self,
+        network: IpNet,
+        (comment, seconds): (&str, Option<u64>),
+        who: &str,
+        now: KernelTime,
+    ) -> bool {
+        const SLACK: u64 = 60;
+        let Some(permit) = self.permits.0.get(&network.trunc()) else { return true };
+        let left = permit.until.map(|until| until.since(now).as_secs());
+        let is_same = match (left, seconds) {
+            (Some(left), Some(seconds)) => left.abs_diff(seconds) <= SLACK,
+            (left, seconds) => left == seconds,
+        };
+        let says_same = permit.comment.as_deref().is_some_and(|says| says.ends_with(comment));
+        permit.by == who && !(is_same && says_same)
+    }
+
     fn allow_changed(&self, network: IpNet, lifted: usize) -> Option<AllowChanged> {
         let allowed = self.permits.shown(network, self.started)?;
         let is_configured = self.protected.is_configured(network);

@@ -106,6 +106,16 @@ impl<D: Datapath> Controller<D> {
             Request::Feeds | Request::FeedsConfirm { .. } => Err("there are no feeds here".into()),
             // Their task knows them.
             Request::Alerts | Request::AlertsTest { .. } => Err("there are no alerts here".into()),
+            Request::Fleet => Ok(Answer::Fleet(Box::new(self.fleet_shown(now)))),
+            Request::FleetReport(report) => self
+                .take_fleet_report(report, now)
+                .map(|settings| Answer::FleetSettings(Box::new(settings))),
+            Request::FleetBans(bans) => self.take_fleet_bans(bans, now).map(Answer::FleetTaken),
+            Request::FleetAllows { allows } => {
+                self.take_fleet_allows(allows, now).map(Answer::Allows)
+            }
+            Request::FleetCut { host } => self.cut_off(&host, who).map(Answer::FleetChanged),
+            Request::FleetJoin { host } => self.join(&host, who).map(Answer::FleetChanged),
             // The daemon's loop confirms it.
             Request::Confirm => Err("there is nothing to confirm here".into()),
             // An address contains no networks.

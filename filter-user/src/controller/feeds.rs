@@ -98,7 +98,7 @@ pub struct FeedCounts {
 
 /// Why an entry is not banned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Spared {
+pub(super) enum Spared {
     Own,
     Trusted,
     Essential(&'static str),
@@ -110,7 +110,7 @@ enum Spared {
 }
 
 impl Spared {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Own => "own",
             Self::Trusted => "trusted",
@@ -227,7 +227,7 @@ impl Work {
 }
 
 /// The known peers, read at most once in a turn.
-type KnownPeers = Option<BTreeSet<IpAddr>>;
+pub(super) type KnownPeers = Option<BTreeSet<IpAddr>>;
 
 impl<D: Datapath> Controller<D> {
     /// Whether [`take_feed`](Self::take_feed) can be called.
@@ -408,7 +408,7 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// Whether the rest of the table is for the bans of this host.
-    fn is_full(&self, network: IpNet) -> bool {
+    pub(super) fn is_full(&self, network: IpNet) -> bool {
         let capacity = match network {
             IpNet::V4(_) if is_address(network) => self.datapath.capacity(),
             IpNet::V4(_) | IpNet::V6(_) => return false,
@@ -417,7 +417,7 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// The exceptions that a ban of an entry needs, or why there can be none.
-    fn spared(
+    pub(super) fn spared(
         &mut self,
         network: IpNet,
         scope: Scope,
@@ -578,17 +578,19 @@ impl<D: Datapath> Controller<D> {
         let within = ledger.inside(network).take(if inside { MANY } else { 0 });
         let listed = ledger.of_network(network).chain(within);
         let by_feed = |entry: &Entry| match entry.ban.origin {
-            Origin::Feed(place) => Some((place, entry.ban.network)),
+            Origin::Feed(place) => Some((Some(place), entry.ban.network)),
+            Origin::Fleet => Some((None, entry.ban.network)),
             Origin::Manual | Origin::Jail(_) | Origin::Escalation | Origin::Flood => None,
         };
-        let listed: Vec<(u8, IpNet)> = listed.filter_map(by_feed).take(SPARED_MAX).collect();
+        let listed: Vec<(Option<u8>, IpNet)> =
+            listed.filter_map(by_feed).take(SPARED_MAX).collect();
         if listed.is_empty() {
             return;
         }
         if self.feeds.lifted.len() >= LIFTED_MAX && !self.feeds.lifted.contains_key(&network) {
             warn!(
                 target: MANUAL,
-                "the feeds that list {} will ban it again: {LIFTED_MAX} others stay lifted; `ringfence allow` it",
+                "the feeds and hosts that ban {} will ban it again: {LIFTED_MAX} others stay lifted; `ringfence allow` it",
                 show(network)
             );
             return;
@@ -596,10 +598,11 @@ impl<D: Datapath> Controller<D> {
         self.feeds.lifted.insert(network, inside);
         self.feeds.find_lifted();
         for (place, network) in listed {
+            let Some(place) = place else { continue };
             self.feeds.spare(place, Listed { network, until: 0 }, Spared::Lifted);
         }
         self.bans.store().decide(LIFTED, &network.to_string(), Some(inside.to_string()));
-        info!(target: MANUAL, "no feed bans {} again until somebody bans it by hand", show(network));
+        info!(target: MANUAL, "no feed and no other host bans {} again here until somebody bans it by hand", show(network));
     }
 
     /// Forgets that the bans of a network are lifted, because somebody bans it.
@@ -611,7 +614,7 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// The same, because the last feed that lists the network lists it no longer.
-    fn forget_if_unlisted(&mut self, network: IpNet) {
+    pub(super) fn forget_if_unlisted(&mut self, network: IpNet) {
         if self.feeds.lifted.contains_key(&network)
             && !self.feeds.all.iter().any(|feed| feed.spared.contains_key(&network))
         {

@@ -31,9 +31,10 @@ impl<D: Datapath> Controller<D> {
         &self.announcer.hub
     }
 
-    /// Tells that a ban is in force. Those of feeds are left out: a list has up to a million entries.
+    /// Tells that a ban is in force. Those of feeds are left out, because a list has up to a million
+    /// entries, and those of other hosts, because they are no news of this one.
     pub(super) fn tell_ban(&self, entry: &Entry) {
-        if matches!(entry.ban.origin, Origin::Feed(_)) {
+        if matches!(entry.ban.origin, Origin::Feed(_) | Origin::Fleet) {
             return;
         }
         self.announcer.hub.tell(|| Event::Ban {
@@ -41,6 +42,7 @@ impl<D: Datapath> Controller<D> {
             jail: self.jail_name(entry.ban.origin).to_owned(),
             scope: self.ports.name(entry.ban.scope).to_owned(),
             kind: kind(entry.ban.scope),
+            proven: self.is_proven(entry),
             until: entry.ban.until.map(|until| self.started.show(until)),
             reason: entry.reason.to_string(),
         });
@@ -106,7 +108,7 @@ impl<D: Datapath> Controller<D> {
 
     /// Tells that a ban is no longer in force, if it told that it was.
     pub(super) fn tell_end(&self, entry: &Entry, lifted: bool) {
-        if matches!(entry.ban.origin, Origin::Feed(_)) {
+        if matches!(entry.ban.origin, Origin::Feed(_) | Origin::Fleet) {
             return;
         }
         self.announcer.hub.tell(|| Event::BanEnd {

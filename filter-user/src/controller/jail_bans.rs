@@ -51,6 +51,23 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
+    /// Whether enough of the failures behind a ban are proven to be those of its source.
+    pub(super) fn is_proven(&self, entry: &Entry) -> bool {
+        let Origin::Jail(_) = entry.ban.origin else { return false };
+        let name = self.jail_name(entry.ban.origin);
+        let Some(jail) = self.jails.place(name).and_then(|place| self.jails.get(place)) else {
+            return false;
+        };
+        let scope = entry.ban.scope;
+        if scope == Scope::Throttle {
+            return false;
+        }
+        // Only with `unproven: ban`, or with an `unproven_scope`, may one that is not proven close the same.
+        let may_be_unproven = jail.settings().unproven_closes() == Some(scope);
+        let evidence = entry.evidence();
+        !may_be_unproven || (!evidence.is_empty() && evidence.iter().all(|failure| failure.proven))
+    }
+
     fn ban_source(
         &mut self,
         jail: usize,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use api::{BANS_MAX, BanKind, BanOrder, BanPlace, BanRow, BansPage, BansQuery, Refusal};
 
+use super::fleet::is_of;
 use super::{Controller, show};
 use crate::ban::{Entry, Key, Origin};
 use crate::clock::{KernelTime, Moment};
@@ -37,6 +38,7 @@ impl<D: Datapath> Controller<D> {
     ) -> Result<BansPage, Refusal> {
         let wanted = Wanted {
             origin: query.jail.as_deref().map(|name| self.origin(name)).transpose()?,
+            by: query.jail.as_deref(),
             scope: query.scope.as_deref().map(|name| self.ports.scope(name)).transpose()?,
             since: query.since_seconds.map(|seconds| before(now, Duration::from_secs(seconds))),
         };
@@ -68,7 +70,7 @@ impl<D: Datapath> Controller<D> {
     fn first_bans(
         &self,
         query: &BansQuery,
-        (order, wanted): (BanOrder, &Wanted),
+        (order, wanted): (BanOrder, &Wanted<'_>),
         after: Option<Key>,
         now: KernelTime,
     ) -> BansPage {
@@ -137,7 +139,7 @@ impl<D: Datapath> Controller<D> {
 
     /// The approximate length of the row of a ban in bytes of JSON.
     fn size(&self, entry: &Entry) -> usize {
-        let names = self.jail_name(entry.ban.origin).len() + self.ports.name(entry.ban.scope).len();
+        let names = self.by(entry).len() + self.ports.name(entry.ban.scope).len();
         FRAME + names + entry.reason.len() + entry.except().len() * NETWORK_LENGTH
     }
 
@@ -147,9 +149,10 @@ impl<D: Datapath> Controller<D> {
         BanRow {
             network: show(ban.network),
             except: entry.except().iter().map(|part| show(*part)).collect(),
-            jail: self.jail_name(ban.origin).to_owned(),
+            jail: self.by(entry),
             scope: self.ports.name(ban.scope).to_owned(),
             kind: kind(ban.scope),
+            proven: self.is_proven(entry),
             since: self.started.show(ban.since),
             since_ms: self.started.show_milliseconds(ban.since),
             until: ban.until.map(|until| self.started.show(until)),
@@ -173,15 +176,18 @@ pub(super) fn before(now: KernelTime, duration: Duration) -> Moment {
 }
 
 /// The bans to list.
-struct Wanted {
+struct Wanted<'a> {
     origin: Option<Origin>,
+    /// The name of the origin, which may be that of a host of the fleet.
+    by: Option<&'a str>,
     scope: Option<Scope>,
     since: Option<Moment>,
 }
 
-impl Wanted {
+impl Wanted<'_> {
     fn is(&self, entry: &Entry) -> bool {
         self.origin.is_none_or(|origin| entry.ban.origin == origin)
+            && self.by.is_none_or(|jail| is_of(entry, jail))
             && self.scope.is_none_or(|scope| entry.ban.scope == scope)
             && self.since.is_none_or(|since| entry.ban.since >= since)
     }

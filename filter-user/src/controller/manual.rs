@@ -216,16 +216,24 @@ impl<D: Datapath> Controller<D> {
         let (which, pardon) = match which {
             Unban::All => {
                 self.pause_feeds(None);
+                self.cut_fleet(who);
                 (Which::All, Some(Pardon { network: None, jail: None }))
             }
             Unban::Jail { jail } => {
                 let origin = self.origin(&jail)?;
                 let pardon = match origin {
                     Origin::Jail(number) => Some(Pardon { network: None, jail: Some(number) }),
-                    Origin::Manual | Origin::Escalation | Origin::Flood | Origin::Feed(_) => None,
+                    Origin::Manual
+                    | Origin::Escalation
+                    | Origin::Flood
+                    | Origin::Feed(_)
+                    | Origin::Fleet => None,
                 };
                 if let Origin::Feed(place) = origin {
                     self.pause_feeds(Some(place));
+                }
+                if origin == Origin::Fleet {
+                    self.cut_jail(&jail, who);
                 }
                 (Which::Of(origin, jail), pardon)
             }

@@ -139,8 +139,10 @@ impl<D: Datapath> Controller<D> {
         let is_one = |entry: &&&Entry| {
             let by_jail = matches!(entry.ban.origin, Origin::Jail(_))
                 && of.is_none_or(|origin| origin == entry.ban.origin);
-            let by_itself =
-                matches!(entry.ban.origin, Origin::Escalation | Origin::Flood | Origin::Feed(_));
+            let by_itself = matches!(
+                entry.ban.origin,
+                Origin::Escalation | Origin::Flood | Origin::Feed(_) | Origin::Fleet
+            );
             let is_around =
                 entry.ban.network != exception && entry.ban.network.contains(&exception);
             is_around && !is_address(entry.ban.network) && (by_jail || by_itself)

@@ -40,13 +40,14 @@ impl<D: Datapath> Controller<D> {
         Ok(done)
     }
 
-    /// The request behind an order. A ban for a flood belongs to the kernel, and one of a feed to its list, so
-    /// an order of one is manual.
+    /// The request behind an order. A ban for a flood belongs to the kernel, one of a feed to its list, and one of
+    /// another host to that host, so an order of one is manual.
     fn wish(&self, order: Order, force: bool) -> Wish {
         let Order { network, seconds, scope, except, reason, jail } = order;
         let origin = jail.and_then(|jail| self.jails.roster.origin(&jail));
-        let origin = origin
-            .filter(|origin| !matches!(*origin, Origin::Flood | Origin::Feed(_) | Origin::UNKNOWN));
+        let origin = origin.filter(|origin| {
+            !matches!(*origin, Origin::Flood | Origin::Feed(_) | Origin::Fleet | Origin::UNKNOWN)
+        });
         let time = seconds.map(|seconds| Duration::from_secs(seconds).min(duration::MAX));
         let origin = origin.unwrap_or(Origin::Manual);
         Wish { network, except, time, scope, reason, force, origin }

@@ -33,8 +33,8 @@ impl<D: Datapath> Controller<D> {
     /// Records that a ban has ended or was lifted.
     pub(super) fn note_end(&self, entry: &Entry, is_lifted: bool, now: KernelTime) {
         self.tell_end(entry, is_lifted);
-        // Bans for floods are short, and those of feeds many: they would fill the history.
-        if matches!(entry.ban.origin, Origin::Flood | Origin::Feed(_)) {
+        // Bans for floods are short, and those of feeds and other hosts many: they would fill the history.
+        if matches!(entry.ban.origin, Origin::Flood | Origin::Feed(_) | Origin::Fleet) {
             return;
         }
         let ended = EndedBan {
@@ -169,6 +169,8 @@ pub(super) fn actions(request: &Request) -> Vec<Action> {
             all(format!("set {jail} {} {value}", setting.as_str()))
         }
         Request::FeedsConfirm { name } => all(format!("confirm the feed {name}")),
+        Request::FleetCut { host } => all(format!("cut off {host} of the fleet")),
+        Request::FleetJoin { host } => all(format!("accept the bans of {host} of the fleet again")),
         // The daemon's loop carries out the first two, and records what came of them.
         Request::Reload { .. }
         | Request::Confirm
@@ -182,6 +184,10 @@ pub(super) fn actions(request: &Request) -> Vec<Action> {
         | Request::Feeds
         | Request::PageLink
         | Request::Traffic(_)
+        | Request::Fleet
+        | Request::FleetReport(_)
+        | Request::FleetBans(_)
+        | Request::FleetAllows { .. }
         | Request::Peers { .. }
         | Request::Alerts
         | Request::AlertsTest { .. }

@@ -1,6 +1,7 @@
 mod attempts;
 mod essential;
 mod feeds;
+mod fleet;
 mod geo;
 mod happened;
 mod ipv6;

@@ -129,7 +129,7 @@ impl<D: Datapath> Controller<D> {
     pub(super) fn ban_of(&self, entry: &Entry) -> BanOf {
         BanOf {
             network: show(entry.ban.network),
-            jail: self.jail_name(entry.ban.origin).to_owned(),
+            jail: self.by(entry),
             scope: self.ports.name(entry.ban.scope).to_owned(),
             since: self.started.show(entry.ban.since),
             until: entry.ban.until.map(|until| self.started.show(until)),

@@ -38,6 +38,8 @@ impl Answers {
                 | Request::Unban(_)
                 | Request::Allow { .. }
                 | Request::Disallow { .. }
+                | Request::FleetCut { .. }
+                | Request::FleetJoin { .. }
                 | Request::Set { .. }
         );
         let waits = says_whether

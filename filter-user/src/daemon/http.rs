@@ -122,11 +122,13 @@ pub struct Needs {
     pub acl: &'static str,
     /// Whether it may change anything.
     pub changes: bool,
+    /// Whether the agent of the fleet may send it.
+    pub is_for_agent: bool,
 }
 
 impl Needs {
     const fn to_read(acl: &'static str) -> Self {
-        Self { acl, changes: false }
+        Self { acl, changes: false, is_for_agent: false }
     }
 }
 
@@ -262,7 +264,8 @@ async fn reply(
         }
         (method, target) => {
             let (route, request) = find(method, target, &body?)?;
-            let needs = Needs { acl: route.acl, changes: request.changes() };
+            let (changes, is_for_agent) = (request.changes(), request.is_for_agent());
+            let needs = Needs { acl: route.acl, changes, is_for_agent };
             let author = backend.admit(headers, needs).await?;
             let answer = backend.answer(request, author);
             match while_there(stream, wants_signs(headers), answer).await {

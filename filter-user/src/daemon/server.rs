@@ -158,6 +158,8 @@ pub(super) struct Asks {
     /// The logins to the page, if there is one.
     pub(super) logins: Option<Arc<Logins>>,
     pub(super) traffic: Arc<Traffic>,
+    /// The user that the agent of the fleet runs as.
+    pub(super) agent: Option<u32>,
 }
 
 /// Where the counts for the metrics go.
@@ -223,7 +225,7 @@ impl Backend for Asking {
     }
 
     async fn admit(&self, headers: &HeaderMap, needs: Needs) -> Result<Author, Refusal> {
-        if !may(self.peer, geteuid().as_raw(), needs.changes) {
+        if !may((self.peer, self.asks.agent), geteuid().as_raw(), needs) {
             return Err(Refusal::new(ErrorId::Forbidden, NOT_ROOT));
         }
         let by = By::of_headers(|name| headers.get(name)?.to_str().ok());
@@ -259,10 +261,11 @@ pub(super) struct Inbox {
     pub(super) scrapes: mpsc::Receiver<Scrape>,
 }
 
-/// Serves clients of the control socket, and of TCP if it is configured, each on a task of its own.
+/// Serves clients of the control socket, and of TCP if it is configured, each on a task of its own. The
+/// agent of the fleet is this user.
 pub(super) fn start(
     listener: UnixListener,
-    api: Api,
+    (api, agent): (Api, Option<u32>),
     events: Hub,
     store: Store,
 ) -> (Serving, Inbox) {
@@ -273,8 +276,8 @@ pub(super) fn start(
     let recorded = Arc::clone(&traffic);
     let record = scrape.clone();
     let recording = tokio::spawn(async move { recorded.record(record).await });
-    let asks =
-        Asks { questions: ask, scrapes: scrape, events, logins, traffic: Arc::clone(&traffic) };
+    let history = Arc::clone(&traffic);
+    let asks = Asks { questions: ask, scrapes: scrape, events, logins, traffic: history, agent };
     let tcp = api.listen.map(|at| tokio::spawn(tcp::serve(at, api.wazo_auth, asks.clone())));
     let socket = tokio::spawn(serve(listener, asks));
     (Serving { socket, tcp, recording, traffic }, Inbox { questions, scrapes })
@@ -330,9 +333,11 @@ fn is_trusted(peer: Option<u32>, own: u32) -> bool {
     peer.is_some_and(|peer| peer == 0 || peer == own)
 }
 
-/// Whether a user may send a request. The group, which the socket's mode lets in, may only look.
-fn may(peer: Option<u32>, own: u32, changes: bool) -> bool {
-    is_trusted(peer, own) || !changes
+/// Whether a user may send a request. The group, which the socket's mode lets in, may only look, and
+/// the agent of the fleet also say what other hosts have banned.
+fn may((peer, agent): (Option<u32>, Option<u32>), own: u32, needs: Needs) -> bool {
+    let is_agent = peer.is_some() && peer == agent;
+    is_trusted(peer, own) || !needs.changes || (is_agent && needs.is_for_agent)
 }
 
 /// The requester as text: the user of the process according to the kernel, and the details that the

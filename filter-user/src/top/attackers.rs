@@ -170,6 +170,7 @@ mod tests {
             jail: "sshd".to_owned(),
             scope: "ssh".to_owned(),
             kind: BanKind::Ban,
+            proven: true,
             since: WALL.to_owned(),
             since_ms: 0,
             until: None,

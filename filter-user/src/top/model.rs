@@ -355,6 +355,12 @@ impl Model {
             | Request::Traffic(_)
             | Request::Alerts
             | Request::AlertsTest { .. }
+            | Request::Fleet
+            | Request::FleetReport(_)
+            | Request::FleetBans(_)
+            | Request::FleetAllows { .. }
+            | Request::FleetCut { .. }
+            | Request::FleetJoin { .. }
             | Request::Reload { .. } => {}
         }
         Ok(())

@@ -246,9 +246,10 @@ pub fn peek(settings: &Settings) -> Result<Option<Peeked>, String> {
     }
 }
 
-/// Whether bans of this origin are not stored: the kernel has those for floods, and lists those of feeds.
+/// Whether bans of this origin are not stored: the kernel has those for floods, lists those of feeds,
+/// and the agent of the fleet those of other hosts.
 fn is_kept_elsewhere(origin: Origin) -> bool {
-    matches!(origin, Origin::Flood | Origin::Feed(_))
+    matches!(origin, Origin::Flood | Origin::Feed(_) | Origin::Fleet)
 }
 
 impl Store {

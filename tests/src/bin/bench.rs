@@ -8,9 +8,10 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use ringfence_tests::bench::reaction::{self, Contender};
 use ringfence_tests::bench::{
-    busy, detection, hearing, latency, operations, packets, phone, watched, week, write_json,
+    busy, detection, fleet, hearing, latency, operations, packets, phone, watched, week, write_json,
 };
 use ringfence_tests::interrupt::{self, Interrupted};
+use ringfence_tests::ringfence;
 use ringfence_tests::screen::{self, Screen};
 use serde::Serialize;
 
@@ -44,6 +45,8 @@ enum Benchmark {
     Detection(Detection),
     /// Who is shut out and which attacker is seen in a simulated week
     Week(Week),
+    /// How soon a ban of one host is one of all: three NATS servers, twelve daemons, three under attack
+    Fleet(Fleet),
     /// Packets that pass during a reload or an upgrade, starts, memory, commands, sizes
     Operations(Operations),
     /// A part of `hearing`: a process that reads one log
@@ -130,6 +133,30 @@ struct Week {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Fail if somebody good was shut out, or an attacker was not seen
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Debug, Args)]
+struct Fleet {
+    /// The ringfence binary to measure; `ringfence-fleet` must be beside it
+    #[arg(long, value_name = "PATH")]
+    ringfence: Option<PathBuf>,
+    /// Where packages of Debian are kept between runs
+    #[arg(long, value_name = "DIR", default_value = "target/lab")]
+    cache: PathBuf,
+    /// How many bans there are a second, on all hosts
+    #[arg(long, value_name = "N", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rate: u32,
+    /// How many bans there are
+    #[arg(long, value_name = "N", default_value_t = 1000,
+          value_parser = clap::value_parser!(u32).range(1..=5000))]
+    bans: u32,
+    /// Write every figure to FILE as JSON too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Fail if a ban is lost, wrong or late
     #[arg(long)]
     check: bool,
 }
@@ -322,6 +349,7 @@ fn main() -> ExitCode {
         Benchmark::Latency(arguments) => latency(arguments),
         Benchmark::Busy(arguments) => busy(arguments),
         Benchmark::Watched(arguments) => watched(&arguments),
+        Benchmark::Fleet(arguments) => fleet(arguments),
         Benchmark::Detection(arguments) => detection(arguments),
         Benchmark::Week(arguments) => week(arguments),
         Benchmark::Operations(arguments) => operations(arguments),
@@ -468,6 +496,18 @@ fn watched(arguments: &Watched) -> anyhow::Result<bool> {
     screen.say(&report.text(screen.paint()))?;
     let met = report.targets_met();
     conclude(&report, met, arguments.json.as_deref(), arguments.check)
+}
+
+fn fleet(arguments: Fleet) -> anyhow::Result<bool> {
+    let mut screen = prepare()?;
+    screen.say(&screen.paint().bold("From a ban on one host to one on all"))?;
+    let Fleet { ringfence, cache, rate, bans, json, check } = arguments;
+    let ringfence = ringfence.map_or_else(ringfence::built, Ok)?;
+    let settings =
+        fleet::Settings { ringfence, cache: cache.canonicalize().unwrap_or(cache), rate, bans };
+    let report = fleet::run(&settings, &mut screen)?;
+    screen.say(&report.text(screen.paint()))?;
+    conclude(&report, report.targets_met(), json.as_deref(), check)
 }
 
 fn watch(case: watched::Case) -> anyhow::Result<bool> {

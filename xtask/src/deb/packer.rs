@@ -24,9 +24,10 @@ const BINARY_MAX: u64 = 15_000_000;
 const MAINTAINER: (&str, &str) = ("The Ringfence developers", "developers@ringfence.example");
 
 /// Files that are installed unchanged from the repository.
-const FILES: [(&str, &str); 14] = [
+const FILES: [(&str, &str); 15] = [
     ("packaging/config.yml", "etc/ringfence/config.yml"),
     ("packaging/ringfence.service", "usr/lib/systemd/system/ringfence.service"),
+    ("packaging/ringfence-fleet.service", "usr/lib/systemd/system/ringfence-fleet.service"),
     ("packaging/sysusers.d/ringfence.conf", "usr/lib/sysusers.d/ringfence.conf"),
     (
         "packaging/asterisk/manager.d/ringfence.conf",
@@ -65,6 +66,8 @@ const SCRIPTS: [(&str, &str); 2] = [
 /// The parts of the product's package that were built.
 pub(super) struct Built {
     pub(super) binary: PathBuf,
+    /// The agent of a fleet.
+    pub(super) agent: PathBuf,
     /// The files for `/usr/share`: the man pages and the shell completions.
     pub(super) manual: PathBuf,
 }
@@ -100,6 +103,7 @@ impl Packer<'_> {
         let product = Tree::new(work.join(NAME))?;
         let symbols = Tree::new(work.join("ringfence-dbgsym"))?;
         self.install_binary(&product, &symbols)?;
+        self.install_agent(&product)?;
         self.install_files(&product)?;
         self.install_manual(&product)?;
         let binary = product.path("usr/sbin/ringfence");
@@ -153,6 +157,21 @@ impl Packer<'_> {
         // With a faulty example the service would not start on any new host.
         let config = self.root.join("packaging/config.yml");
         succeed(run.arg("--config").arg(config).args(["check-config", "-q"]))
+    }
+
+    /// Installs the agent. Few hosts need it, so its data for debuggers is left out.
+    fn install_agent(&self, product: &Tree) -> Result<()> {
+        let installed = product.path("usr/sbin/ringfence-fleet");
+        make_parent(&installed)?;
+        succeed(
+            Command::new(self.architecture.tool("objcopy"))
+                .args(["--strip-all", "--remove-section=.comment"])
+                .args([&self.built.agent, &installed]),
+        )?;
+        set_mode(&installed, 0o755)?;
+        let page = "usr/share/man/man8/ringfence-fleet.8";
+        product.copy(&self.root.join("packaging/man/ringfence-fleet.8"), page, 0o644)?;
+        compress(&product.path(page))
     }
 
     fn install_files(&self, product: &Tree) -> Result<()> {

@@ -148,6 +148,7 @@ fn answers(components: &mut Map<String, Value>) {
         "ban-many": BannedMany, "take-over": TakenOver, "unban": Lifted, "allow": AllowChanged,
         "allows": Allows, "set": TuneChanged, "feeds": Feeds, "feeds-confirm": FeedConfirmed,
         "alerts": Alerts, "alerts-test": AlertsTested,
+        "fleet": Fleet, "fleet-settings": FleetSettings, "fleet-bans": FleetTaken, "fleet-cut": FleetChanged,
         "active": ActivePage, "peers": PeersPage, "history": HistoryPage,
         "maintenance": MaintenanceState, "confirm": Confirmed, "traffic": TrafficPage, "page-link": PageLink, "reload": Reloaded,
         "problem": Problem, "event": Event,

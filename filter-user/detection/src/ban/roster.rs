@@ -4,7 +4,7 @@ use std::sync::{PoisonError, RwLock};
 
 use super::Origin;
 use crate::settings::{
-    ESCALATION, FEED, FEEDS_MAX, FLOOD, MANUAL, UNKNOWN, built_in_jails, intern,
+    ESCALATION, FEED, FEEDS_MAX, FLEET, FLOOD, MANUAL, UNKNOWN, built_in_jails, intern,
 };
 
 /// The number of the first jail that is not built in.
@@ -47,6 +47,7 @@ impl Roster {
             Origin::Manual => return MANUAL,
             Origin::Escalation => return ESCALATION,
             Origin::Flood => return FLOOD,
+            Origin::Fleet => return FLEET,
             Origin::Feed(place) => return self.feeds.get(usize::from(place)).unwrap_or(&UNKNOWN),
             Origin::Jail(number) => number,
         };
@@ -63,8 +64,12 @@ impl Roster {
             MANUAL => return Some(Origin::Manual),
             ESCALATION => return Some(Origin::Escalation),
             FLOOD => return Some(Origin::Flood),
+            FLEET => return Some(Origin::Fleet),
             UNKNOWN => return Some(Origin::UNKNOWN),
             _ => {}
+        }
+        if name.strip_prefix(FLEET).is_some_and(|rest| rest.starts_with(':')) {
+            return Some(Origin::Fleet);
         }
         if name.starts_with(FEED) {
             let mut feeds = (0..).zip(&self.feeds);
@@ -84,7 +89,7 @@ impl Roster {
         }
         let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
         match u8::try_from(own.len()).ok().and_then(|place| place.checked_add(OWN)) {
-            Some(number) if Origin::Jail(number).number() < Origin::Feed(0).number() => {
+            Some(number) if Origin::Jail(number).number() < Origin::Fleet.number() => {
                 own.push(intern(name));
                 Origin::Jail(number)
             }

@@ -35,11 +35,14 @@ pub(crate) const UNKNOWN: &str = "unknown";
 /// What the name of a feed begins with where jails are named; no jail's name contains a colon.
 pub const FEED: &str = "feed:";
 
+/// The name of the bans by other hosts of the fleet. With a colon and the name of a host, those of this host.
+pub const FLEET: &str = "fleet";
+
 /// The most feeds.
 pub const FEEDS_MAX: usize = 16;
 
 /// Names that a jail cannot have.
-pub const RESERVED: [&str; 4] = [MANUAL, ESCALATION, FLOOD, UNKNOWN];
+pub const RESERVED: [&str; 5] = [MANUAL, ESCALATION, FLOOD, FLEET, UNKNOWN];
 
 /// The built-in jails with their defaults: Wazo's own from `etc/fail2ban/jail.d/wazo.conf` of
 /// `xivo-config`, for `sshd` Debian's, for `recidive` those of fail2ban's `jail.conf`.

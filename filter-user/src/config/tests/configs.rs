@@ -158,6 +158,33 @@ fn actions(path: &Path) -> BTreeMap<String, Action> {
     BTreeMap::from([("an-action".to_owned(), action)])
 }
 
+/// A fleet whose settings follow from others.
+fn fleet(time: Duration, path: &Path) -> Fleet {
+    let is_even = time.as_secs().is_multiple_of(2);
+    let servers = if is_even { vec!["tls://nats-1.example:4222".parse().unwrap()] } else { vec![] };
+    Fleet {
+        servers,
+        host: is_even.then(|| "pbx-1".parse().unwrap()),
+        bucket: "of-mine".parse().unwrap(),
+        ca_file: is_even.then(|| path.to_owned()),
+        credentials_file: is_even.then(|| path.to_owned()),
+        nkey_file: (!is_even).then(|| path.to_owned()),
+        user: "somebody".to_owned(),
+        publish: if is_even { Publish::All } else { Publish::None },
+        accept: FleetAccept {
+            proven: is_even,
+            hosts: 2,
+            scope: if is_even { Scope::Sip } else { Scope::All },
+            longest: time.max(Duration::from_mins(1)),
+            rate: 7,
+            most: 8,
+            total: 9,
+            allows: is_even,
+        },
+        cut: vec!["pbx-3".parse().unwrap()],
+    }
+}
+
 fn increments() -> impl Strategy<Value = Increment> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>());
     let factor = (1..=1_000_000_u32).prop_map(|n| Factor::from_thousandths(n).unwrap());
@@ -386,6 +413,7 @@ fn configs() -> impl Strategy<Value = Config> {
                 geo: geo(&paths.0),
                 alerts: alerts(how.2, &paths.0),
                 actions: actions(&paths.0),
+                fleet: fleet(how.2, &paths.0),
                 sources,
                 paths: Paths { state: paths.0, runtime: paths.1, bpffs: paths.2 },
             }

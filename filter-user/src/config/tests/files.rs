@@ -371,6 +371,25 @@ geo:
   ban: []  # default
   admit: []  # default
   dry_run: false  # default
+fleet:
+  servers: []  # default
+  host: \"\"  # default
+  bucket: ringfence  # default
+  ca_file: \"\"  # default
+  credentials_file: \"\"  # default
+  nkey_file: \"\"  # default
+  user: ringfence-fleet  # default
+  publish: proven  # default
+  accept:
+    proven: true  # default
+    hosts: 1  # default
+    scope: sip  # default
+    longest: 1d  # default
+    rate: 50  # default
+    most: 10000  # default
+    total: 100000  # default
+    allows: true  # default
+  cut: []  # default
 sources:
   asterisk:
     notice_log: /var/log/asterisk/fail2ban  # default

@@ -345,7 +345,7 @@ fn what_is_not_plain_yaml_is_refused() {
             "1:1: the file is a list; expected a section with the keys `interfaces`, `mode`, \
              `dry_run`, `trusted`, `trusted_by_route`, `protect`, `sip`, `ports`, `exposure`, `ipv6_prefix`, `capacity`, `limits`, `watchdog`, `confirm`, `peers`, `offenders`, \
              `escalation`, `signatures`, \
-             `jails`, `geo`, `sources`, `api`, `paths`"
+             `jails`, `geo`, `fleet`, `sources`, `api`, `paths`"
                 .into()
         }),
     ] {

@@ -109,6 +109,7 @@ impl<D: Datapath> Controller<D> {
         self.put_switch();
         self.put_feeds();
         self.put_geo();
+        self.put_fleet();
         self.bans.put_all();
     }
 
@@ -119,6 +120,7 @@ impl<D: Datapath> Controller<D> {
         self.take_tuning(&decisions);
         self.take_switch(&decisions);
         self.load_feeds(&decisions);
+        self.load_fleet(&decisions);
         self.totals.load(totals);
         self.put_totals();
         let (bans, ended, offences) = (bans.into(), ended.into(), offences.into());
@@ -130,6 +132,7 @@ impl<D: Datapath> Controller<D> {
         self.bans.backlog.putting.is_some()
             || self.bans.backlog.taking.is_some()
             || self.feeds.is_busy()
+            || self.fleet.is_busy()
     }
 
     /// Does a little of the work.
@@ -139,6 +142,7 @@ impl<D: Datapath> Controller<D> {
             self.bans.put_some(self.escalation.history());
         }
         self.feed_some(now);
+        self.sweep_fleet();
     }
 
     fn take_some(&mut self, now: KernelTime) {

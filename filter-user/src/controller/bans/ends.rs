@@ -54,7 +54,7 @@ impl<D: Datapath> Controller<D> {
         }
         for _ in 0..AT_ONCE {
             let Some(entry) = self.bans.end_one(&mut self.datapath, now) else { return };
-            if matches!(entry.ban.origin, Origin::Feed(_)) {
+            if matches!(entry.ban.origin, Origin::Feed(_) | Origin::Fleet) {
                 continue;
             }
             self.note_end(&entry, false, now);

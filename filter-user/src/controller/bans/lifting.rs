@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use log::{info, warn};
 
 use super::super::Controller;
+use super::super::fleet::is_of;
 use super::show;
 use crate::ban::{Entry, Key, Origin};
 use crate::clock::{KernelTime, Moment};
@@ -115,8 +116,10 @@ impl<D: Datapath> Controller<D> {
         let is_last = entries.len() < AT_ONCE;
         for entry in entries {
             wanted.behind = Some(entry.key());
-            let is_other =
-                matches!(wanted.which, Which::Of(origin, _) if entry.ban.origin != origin);
+            let is_other = match &wanted.which {
+                Which::Of(origin, jail) => entry.ban.origin != *origin || !is_of(&entry, jail),
+                Which::All | Which::Inside(_) => false,
+            };
             if is_other || entry.ban.since > wanted.asked {
                 continue;
             }

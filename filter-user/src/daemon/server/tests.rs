@@ -35,6 +35,7 @@ impl Served {
             events: events.clone(),
             logins: None,
             traffic: Arc::new(Traffic::new(Store::nowhere())),
+            agent: None,
         };
         let listener = bind(&directory.path().join("control.sock")).unwrap();
         Self { directory, questions, scrapes, events, serving: tokio::spawn(serve(listener, asks)) }
@@ -110,8 +111,13 @@ fn who_asks_is_told_in_plain_letters() {
     assert!(who(Some(0), &by(&"x".repeat(1000))).len() < 100);
 }
 
+fn needs(request: &Request) -> Needs {
+    Needs { acl: "", changes: request.changes(), is_for_agent: request.is_for_agent() }
+}
+
 #[test]
 fn root_and_the_daemons_user_change_and_others_look() {
+    let change = Request::Confirm;
     let table = [
         (Some(0), 900, true),
         (Some(900), 900, true),
@@ -121,8 +127,21 @@ fn root_and_the_daemons_user_change_and_others_look() {
         (None, 0, false),
     ];
     for (peer, own, may_change) in table {
-        assert_eq!(may(peer, own, true), may_change, "{peer:?} {own}");
-        assert!(may(peer, own, false), "{peer:?} {own}");
+        assert_eq!(may((peer, None), own, needs(&change)), may_change, "{peer:?} {own}");
+        assert!(may((peer, None), own, needs(&Request::Status)), "{peer:?} {own}");
+    }
+    // The agent of the fleet says what other hosts have banned, and changes nothing else.
+    let bans = Request::FleetBans(api::FleetBans::default());
+    for (peer, agent, may_say) in [
+        (Some(950), Some(950), true),
+        (Some(951), Some(950), false),
+        (Some(950), None, false),
+        (None, None, false),
+    ] {
+        assert_eq!(may((peer, agent), 900, needs(&bans)), may_say, "{peer:?} {agent:?}");
+        assert!(!may((peer, agent), 900, needs(&change)), "{peer:?} {agent:?}");
+        let cut = Request::FleetCut { host: "pbx-1".to_owned() };
+        assert!(!may((peer, agent), 900, needs(&cut)), "{peer:?} {agent:?}");
     }
 }
 

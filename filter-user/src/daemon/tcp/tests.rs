@@ -58,6 +58,7 @@ impl Served {
             events: Hub::default(),
             logins: None,
             traffic: Arc::new(Traffic::new(Store::nowhere())),
+            agent: None,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();

@@ -25,6 +25,7 @@ fn row(network: &str) -> BanRow {
         jail: "asterisk-wazo".to_owned(),
         scope: "sip".to_owned(),
         kind: BanKind::Ban,
+        proven: true,
         since: "2026-11-29T11:00:00Z".to_owned(),
         since_ms: 0,
         until: Some("2026-11-29T13:00:00Z".to_owned()),

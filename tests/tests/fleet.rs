@@ -1,0 +1,253 @@
+//! A fleet: real daemons and their agents, and NATS servers from Debian's package.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ringfence_tests::nats::{Agent, Nats};
+use ringfence_tests::netns::{self, Lan, Netns};
+use ringfence_tests::ringfence::{self, Config, Ringfence};
+use ringfence_tests::scratch;
+use ringfence_tests::world::{nothing_is_left, until};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const SOON: Duration = Duration::from_mins(1);
+
+const NAMES: [&str; 3] = ["pbx-1", "pbx-2", "pbx-3"];
+
+fn attacker(n: u8) -> IpAddr {
+    Ipv4Addr::new(185, 0, 0, n).into()
+}
+
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("../lab")
+}
+
+/// A host of the fleet. Processes are dropped before their namespace.
+struct Pbx {
+    agent: Agent,
+    ringfence: Ringfence,
+    place: Netns,
+    logs: TempDir,
+}
+
+impl Pbx {
+    fn start(place: Netns, nats: &Nats, name: &str, more: &str) -> Self {
+        let logs = scratch::directory("logs").unwrap();
+        fs::write(logs.path().join("auth.log"), "").unwrap();
+        fs::write(logs.path().join("provd.log"), "").unwrap();
+        let mut config = Config::new(Path::new("/nonexistent/fail2ban"));
+        config.other_logs = Some(logs.path().to_owned());
+        config.more = nats.settings(name, more);
+        let ringfence = Ringfence::start(&place, &ringfence::built().unwrap(), &config).unwrap();
+        let agent = Agent::start(&place, &ringfence).unwrap();
+        Self { agent, ringfence, place, logs }
+    }
+
+    /// An attacker fails at sshd, which proves its address.
+    fn attacked_by(&self, source: IpAddr) {
+        let mut log =
+            OpenOptions::new().append(true).open(self.logs.path().join("auth.log")).unwrap();
+        for n in 0..6 {
+            let line = "Failed password for root from";
+            writeln!(log, "Nov 29 04:40:0{n} pbx sshd[{n}]: {line} {source} port 4{n} ssh2")
+                .unwrap();
+        }
+    }
+
+    fn fleet(&self) -> Value {
+        self.ringfence.client().ask(&["fleet", "status"]).unwrap()
+    }
+
+    fn becomes(&self, state: &str) {
+        let is = || self.fleet()["state"] == state;
+        assert!(
+            until(SOON, is),
+            "{}\n{}\n{}",
+            self.fleet(),
+            self.agent.log(),
+            self.ringfence.log()
+        );
+    }
+
+    /// The jails that have banned an address here.
+    fn banned_by(&self, source: IpAddr) -> Vec<String> {
+        let why = self.ringfence.client().why(source).unwrap();
+        let bans = why["bans"].as_array().unwrap().iter();
+        bans.map(|ban| ban["jail"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn becomes_banned(&self, source: IpAddr, by: &[&str]) {
+        let is = || self.banned_by(source) == by;
+        assert!(
+            until(SOON, is),
+            "{source}: {:?}, not {by:?}\n{}\n{}\n{}",
+            self.banned_by(source),
+            self.fleet(),
+            self.agent.log(),
+            self.ringfence.log()
+        );
+    }
+
+    fn tell(&self, line: &str) {
+        let words: Vec<&str> = line.split(' ').collect();
+        self.ringfence.client().run(&words, false).unwrap().success(line).unwrap();
+    }
+}
+
+struct Fleet {
+    hosts: Vec<Pbx>,
+    nats: Nats,
+    lan: Lan,
+}
+
+impl Fleet {
+    fn new(more: [&str; 3]) -> Self {
+        netns::sweep().unwrap();
+        let mut lan = Lan::new().unwrap();
+        let address = |n: u8| IpAddr::V4(Ipv4Addr::new(192, 0, 2, n));
+        let place = lan.host("nats", &[address(5)]).unwrap();
+        let nats = Nats::start(vec![(place, address(5))], &NAMES, &cache()).unwrap();
+        let mut hosts = Vec::new();
+        for ((name, more), n) in NAMES.into_iter().zip(more).zip(10..) {
+            let place = lan.host(name, &[address(n)]).unwrap();
+            hosts.push(Pbx::start(place, &nats, name, more));
+        }
+        for host in &hosts {
+            host.becomes("connected");
+        }
+        Self { hosts, nats, lan }
+    }
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, Debian's package nats-server"]
+fn a_proven_ban_of_one_host_is_one_of_all() {
+    let mut fleet = Fleet::new(["", "", "  accept: {hosts: 2}\n"]);
+    let hosts = &mut fleet.hosts;
+    hosts[0].attacked_by(attacker(66));
+    hosts[0].becomes_banned(attacker(66), &["sshd"]);
+    hosts[1].becomes_banned(attacker(66), &["fleet:pbx-1"]);
+    let why = hosts[1].ringfence.client().why(attacker(66)).unwrap();
+    assert_eq!(why["reason"], "pbx-1: banned there by sshd");
+    // The third wants the word of two. The ban of the second is no echo of the first.
+    assert!(hosts[2].banned_by(attacker(66)).is_empty());
+    hosts[1].tell("unban 185.0.0.66");
+    hosts[1].attacked_by(attacker(66));
+    hosts[1].becomes_banned(attacker(66), &["sshd"]);
+    hosts[2].becomes_banned(attacker(66), &["fleet:pbx-1"]);
+    hosts[0].becomes_banned(attacker(66), &["sshd", "fleet:pbx-2"]);
+    // A manual ban is this host's, and so is one that it lifts.
+    hosts[0].tell("ban 185.0.0.67");
+    hosts[0].tell("unban 185.0.0.66");
+    hosts[2].becomes_banned(attacker(66), &[]);
+    assert!(hosts[1].banned_by(attacker(67)).is_empty());
+    let bans =
+        hosts[1].ringfence.client().ask::<Value>(&["bans", "--jail", "fleet:pbx-1"]).unwrap();
+    assert_eq!(bans["bans"].as_array().unwrap().len(), 0, "{bans}");
+    // What the fleet trusts, all trust.
+    hosts[0].attacked_by(attacker(70));
+    hosts[1].becomes_banned(attacker(70), &["fleet:pbx-1"]);
+    fleet.nats.administer(&["allow", "185.0.0.70", "--for", "1h", "--comment", "office"]).unwrap();
+    for host in hosts.iter() {
+        host.becomes_banned(attacker(70), &[]);
+    }
+    let allowed_by = || {
+        let allows: Value = hosts[2].ringfence.client().ask(&["allows"]).unwrap();
+        allows["allows"][0]["by"].clone()
+    };
+    assert!(until(SOON, || allowed_by() == "the fleet"), "{}", allowed_by());
+    fleet.nats.administer(&["disallow", "185.0.0.70"]).unwrap();
+    assert!(until(SOON, || allowed_by() == Value::Null), "{}", allowed_by());
+    drop(fleet);
+    nothing_is_left().unwrap();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, Debian's package nats-server"]
+fn it_lives_without_its_server_and_finds_together_again() {
+    let mut fleet = Fleet::new(["", "", ""]);
+    let Fleet { hosts, nats, .. } = &mut fleet;
+    hosts[0].attacked_by(attacker(66));
+    hosts[1].becomes_banned(attacker(66), &["fleet:pbx-1"]);
+    nats.kill_server(0).unwrap();
+    hosts[0].becomes("disconnected");
+    // Each host bans by itself meanwhile, and what was shared stays.
+    hosts[0].attacked_by(attacker(67));
+    hosts[0].becomes_banned(attacker(67), &["sshd"]);
+    hosts[0].tell("unban 185.0.0.66");
+    assert_eq!(hosts[1].banned_by(attacker(66)), ["fleet:pbx-1"]);
+    // A daemon and an agent are killed meanwhile: the kernel still has the ban.
+    hosts[1].ringfence.kill().unwrap();
+    hosts[2].agent.kill().unwrap();
+    let Pbx { ringfence, place, .. } = &mut hosts[1];
+    ringfence.restart(place).unwrap();
+    let banned = |host: &Pbx, n: u8| !host.banned_by(attacker(n)).is_empty();
+    assert!(banned(&hosts[1], 66));
+    nats.start_server(0).unwrap();
+    let agent = Agent::start(&hosts[2].place, &hosts[2].ringfence).unwrap();
+    hosts[2].agent = agent;
+    for host in hosts.iter() {
+        host.becomes("connected");
+    }
+    hosts[1].becomes_banned(attacker(67), &["fleet:pbx-1"]);
+    hosts[2].becomes_banned(attacker(67), &["fleet:pbx-1"]);
+    // What was lifted meanwhile is lifted now.
+    hosts[1].becomes_banned(attacker(66), &[]);
+    hosts[2].becomes_banned(attacker(66), &[]);
+    drop(fleet);
+    nothing_is_left().unwrap();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, Debian's package nats-server"]
+fn a_host_that_goes_mad_is_bounded_and_cut_off() {
+    let more = "  accept: {rate: 10, most: 300}\n";
+    let mut fleet = Fleet::new([more, more, more]);
+    let Fleet { hosts, nats, lan } = &mut fleet;
+    drop(hosts[2].agent.kill());
+    let mad = lan.host("mad", &[Ipv4Addr::new(192, 0, 2, 99).into()]).unwrap();
+    goes_mad(&mad, nats, 10_000);
+    let of_mad = |host: &Pbx| {
+        let fleet: Value = host.ringfence.client().ask(&["fleet", "hosts"]).unwrap();
+        let mut rows = fleet["hosts"].as_array().unwrap().iter();
+        rows.find(|row| row["host"] == "pbx-3").cloned().unwrap_or_default()
+    };
+    let is_bounded = || {
+        let row = of_mad(&hosts[0]);
+        row["bans"] == 300
+            && row["refused"]["rate"].as_u64().unwrap_or(0)
+                + row["refused"]["most"].as_u64().unwrap_or(0)
+                > 9000
+    };
+    assert!(until(SOON, is_bounded), "{}\n{}", of_mad(&hosts[0]), hosts[0].agent.log());
+    // The others are heard all the same.
+    hosts[1].attacked_by(attacker(66));
+    hosts[0].becomes_banned(attacker(66), &["fleet:pbx-2"]);
+    hosts[0].tell("fleet cut pbx-3");
+    let bans = |host: &Pbx| host.fleet()["banned"].as_u64().unwrap();
+    assert!(until(SOON, || bans(&hosts[0]) == 1), "{}", hosts[0].fleet());
+    assert_eq!(of_mad(&hosts[0])["cut"], true);
+    assert!(bans(&hosts[1]) >= 300, "{}", hosts[1].fleet());
+    nats.administer(&["cut", "pbx-3", "--purge"]).unwrap();
+    assert!(until(SOON, || bans(&hosts[1]) == 0), "{}", hosts[1].fleet());
+    // A host may not write in the name of another.
+    let forged = ("bans.pbx-1.b9000042-32".to_owned(), "{}".to_owned());
+    assert_eq!(nats.store(&mad, "pbx-3", vec![forged]).unwrap(), 1);
+    drop(mad);
+    drop(fleet);
+    nothing_is_left().unwrap();
+}
+
+/// A host that goes mad bans so many addresses at once.
+fn goes_mad(place: &Netns, nats: &Nats, count: u32) {
+    let record = r#"{"v":1,"jail":"sshd","proven":true,"seconds":3600}"#;
+    let key = |n: u32| format!("bans.pbx-3.{:08x}-32", 0xba00_0000_u32 + n);
+    let records = (0..count).map(|n| (key(n), record.to_owned())).collect();
+    assert_eq!(nats.store(place, "pbx-3", records).unwrap(), 0);
+}
