@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
@@ -197,9 +197,12 @@ fn read(text: &str) -> Result<IpNet> {
 
 /// A time in seconds.
 fn seconds(text: &str) -> Result<u64> {
-    let span: jiff::Span = text.parse()?;
-    let time = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours())?;
-    Ok(Duration::try_from(time)?.as_secs())
+    let time = || -> Result<Duration> {
+        let span: jiff::Span = text.parse()?;
+        Ok(span.to_duration(jiff::SpanRelativeTo::days_are_24_hours())?.try_into()?)
+    };
+    let wrong = || format!("`{}` is not a time such as `12h`", text.escape_debug());
+    Ok(time().with_context(wrong)?.as_secs())
 }
 
 #[cfg(test)]

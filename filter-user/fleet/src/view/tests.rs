@@ -204,15 +204,17 @@ proptest! {
                 }
             }
         }
-        // And everything again after a loss of the daemon.
+        follow(&mut has, &mut view, now);
+        // And everything again after a loss of the daemon. Ends may differ by the slack.
         let mut again = BTreeMap::new();
         view.tell_again();
         follow(&mut again, &mut view, now);
-        follow(&mut has, &mut view, now);
-        has.retain(|_, (_, end)| *end >= now + SLACK);
-        again.retain(|_, (_, end)| *end >= now + SLACK);
-        for network in has.keys() {
+        let lasts = |(_, (_, end)): &(&IpNet, &(_, Time))| *end >= now + 2 * SLACK;
+        for (network, _) in has.iter().filter(lasts) {
             prop_assert!(again.contains_key(network));
+        }
+        for (network, _) in again.iter().filter(lasts) {
+            prop_assert!(has.contains_key(network));
         }
     }
 
