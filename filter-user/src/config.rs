@@ -16,6 +16,7 @@ mod fleet;
 mod geo;
 mod kind;
 mod load;
+mod names;
 mod render;
 mod schema;
 mod suggest;

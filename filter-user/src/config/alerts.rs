@@ -1,6 +1,5 @@
 //! The settings of alerts and actions: what is told to whom, and how.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -15,9 +14,6 @@ pub const ALERTS_MAX: usize = 16;
 
 /// The most words of a command, mailboxes or jails.
 pub const ITEMS_MAX: usize = 32;
-
-/// The longest name.
-const NAME_MAX: usize = 32;
 
 /// The longest word of a command.
 const WORD_MAX: usize = 1024;
@@ -343,34 +339,6 @@ impl FromStr for Hours {
             Some(_) | None => Err("use two times of the day such as `\"22:00-07:00\"`".into()),
         }
     }
-}
-
-/// Adds an alert or an action with the defaults, unless there is one with this name.
-///
-/// # Errors
-///
-/// If it is not possible; the error says why.
-pub(super) fn add<T: Default>(
-    all: &mut BTreeMap<String, T>,
-    name: &str,
-    what: &str,
-) -> Result<(), String> {
-    if all.contains_key(name) {
-        return Ok(());
-    }
-    let shown = detection::duration::snippet(name);
-    let letters = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
-    let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
-    if !begins || !name.bytes().all(letters) || name.len() > NAME_MAX {
-        return Err(format!(
-            "`{shown}` is not a name for {what}; use lower-case letters, digits and `-`, at most {NAME_MAX}"
-        ));
-    }
-    if all.len() >= ALERTS_MAX {
-        return Err(format!("`{shown}` is one too many: at most {ALERTS_MAX} are possible"));
-    }
-    all.insert(name.to_owned(), T::default());
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,19 +1,15 @@
 //! The settings of a feed: a list of addresses that somebody else publishes.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use ::feeds::Form;
-use detection::settings::{FEEDS_MAX, Scope};
+use detection::settings::Scope;
 
 /// The longest URL.
 const URL_MAX: usize = 1024;
-
-/// The longest name of a feed.
-const NAME_MAX: usize = 32;
 
 /// A feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,30 +91,6 @@ impl FromStr for Place {
         }
         Ok(Self::Url(text.to_owned()))
     }
-}
-
-/// Adds a feed with the defaults, unless there is one with this name.
-///
-/// # Errors
-///
-/// If it is not possible; the error says why.
-pub(super) fn add(feeds: &mut BTreeMap<String, Feed>, name: &str) -> Result<(), String> {
-    if feeds.contains_key(name) {
-        return Ok(());
-    }
-    let shown = detection::duration::snippet(name);
-    let letters = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
-    let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
-    if !begins || !name.bytes().all(letters) || name.len() > NAME_MAX {
-        return Err(format!(
-            "`{shown}` is not a name for a feed; use lower-case letters, digits and `-`, at most {NAME_MAX}"
-        ));
-    }
-    if feeds.len() >= FEEDS_MAX {
-        return Err(format!("`{shown}` is one too many: at most {FEEDS_MAX} feeds are possible"));
-    }
-    feeds.insert(name.to_owned(), Feed::default());
-    Ok(())
 }
 
 #[cfg(test)]

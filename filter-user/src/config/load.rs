@@ -13,11 +13,13 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::alerts;
+use detection::settings::FEEDS_MAX;
+
+use super::alerts::ALERTS_MAX;
 use super::contradictions::contradictions;
 use super::error::{ConfigError, ConfigErrors, ERRORS_MAX};
-use super::feeds::{self, Feed};
 use super::kind;
+use super::names;
 use super::schema::{self, Field};
 use super::suggest::{children, join, unknown_key};
 use super::yaml::{self, Document, Entry, Node, Position, Problem, Scalar, Value};
@@ -330,9 +332,24 @@ fn merge(sources: Vec<Result<Source, ConfigError>>) -> (Loaded, ConfigErrors) {
     let refused = Refused {
         ports: name_ports(&mut config.ports, sources.iter().flatten()),
         jails: name_jails(&mut config.jails, sources.iter().flatten()),
-        feeds: name_feeds(&mut config.feeds, sources.iter().flatten()),
-        alerts: name_alerts(ALERTS, "an alert", &mut config.alerts, sources.iter().flatten()),
-        actions: name_alerts(ACTIONS, "an action", &mut config.actions, sources.iter().flatten()),
+        feeds: name_entries(
+            FEEDS,
+            ("a feed", FEEDS_MAX),
+            &mut config.feeds,
+            sources.iter().flatten(),
+        ),
+        alerts: name_entries(
+            ALERTS,
+            ("an alert", ALERTS_MAX),
+            &mut config.alerts,
+            sources.iter().flatten(),
+        ),
+        actions: name_entries(
+            ACTIONS,
+            ("an action", ALERTS_MAX),
+            &mut config.actions,
+            sources.iter().flatten(),
+        ),
     };
     let mut fields = schema::fields(&mut config);
     let mut files = Vec::new();
@@ -423,25 +440,16 @@ fn name_jails<'a>(
     names.into_iter().filter_map(add).collect()
 }
 
-/// The same for the names of feeds.
-fn name_feeds<'a>(
-    feeds: &mut BTreeMap<String, Feed>,
-    sources: impl Iterator<Item = &'a Parsed>,
-) -> BTreeMap<String, String> {
-    let names: BTreeSet<&str> = named(FEEDS, sources).map(|entry| &*entry.key).collect();
-    let add = |name: &str| feeds::add(feeds, name).err().map(|why| (name.to_owned(), why));
-    names.into_iter().filter_map(add).collect()
-}
-
-/// The same for the names of alerts or actions.
-fn name_alerts<'a, T: Default>(
+/// The same for the names in a section. `what` is the kind of its entries; at most `most` are possible.
+fn name_entries<'a, T: Default>(
     section: &str,
-    what: &str,
+    (what, most): (&str, usize),
     all: &mut BTreeMap<String, T>,
     sources: impl Iterator<Item = &'a Parsed>,
 ) -> BTreeMap<String, String> {
     let names: BTreeSet<&str> = named(section, sources).map(|entry| &*entry.key).collect();
-    let add = |name: &str| alerts::add(all, name, what).err().map(|why| (name.to_owned(), why));
+    let add =
+        |name: &str| names::add(all, name, what, most).err().map(|why| (name.to_owned(), why));
     names.into_iter().filter_map(add).collect()
 }
 
