@@ -311,10 +311,13 @@ impl Session<'_> {
     /// Takes a record.
     fn take(&mut self, Record { key, value, at, is_last }: &Record) {
         self.latest = self.latest.max(*at);
+        let mut has_all = *is_last;
         match key.parse() {
             Ok(Key::Host(host)) if host == self.host => {
                 if let Some(Ok(beat)) = value.as_ref().map(|value| fleet::read::<Beat>(value)) {
-                    self.echo(&beat, *at);
+                    // It was given after the reading began, and records come in their order. The count of those that
+                    // are left may never become 0: nats-server 2.9 also counts those that were replaced meanwhile.
+                    has_all |= self.echo(&beat, *at);
                 }
             }
             Ok(Key::Ban(host, network)) if host == self.host => {
@@ -327,22 +330,23 @@ impl Session<'_> {
                 self.view.take(key, update, *at, now);
             }
         }
-        if *is_last && !self.has_all {
+        if has_all && !self.has_all {
             let server = self.client.server_info().server_name;
             log::info(&format!("{} has read the bucket on {server}", self.host));
         }
-        self.has_all |= is_last;
+        self.has_all |= has_all;
     }
 
-    /// The sign of this host comes back.
-    fn echo(&mut self, beat: &Beat, at: Time) {
-        let Some((nonce, sent)) = self.beat else { return };
+    /// Whether the last sign of this host comes back.
+    fn echo(&mut self, beat: &Beat, at: Time) -> bool {
+        let Some((nonce, sent)) = self.beat else { return false };
         if beat.nonce != nonce {
-            return;
+            return false;
         }
         self.clock.set(at, sent, self.count());
         self.clock_ms = Some(difference(beat.time, at));
         self.echoed = Instant::now();
+        true
     }
 
     /// Passes changes to the daemon, a few at a time.
