@@ -116,6 +116,17 @@ impl Tmux {
         self.run(&["resize-window", "-x", &width, "-y", &height]).map(drop)
     }
 
+    /// Changes the size and types text at once.
+    ///
+    /// # Errors
+    ///
+    /// If tmux does not.
+    pub fn resize_and_type(&self, width: u16, height: u16, text: &str) -> anyhow::Result<()> {
+        let (width, height) = (width.to_string(), height.to_string());
+        let resize = ["resize-window", "-x", &width, "-y", &height];
+        self.run(&[&resize[..], &[";", "send-keys", "-l", text]].concat()).map(drop)
+    }
+
     /// A value that tmux knows about the terminal, such as `alternate_on` or `cursor_flag`.
     ///
     /// # Errors
