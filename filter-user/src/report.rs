@@ -16,7 +16,7 @@ use api::{
 pub(crate) use self::text::{
     count, left, line, roughly, shown as shown_time, shown_text, table, when, when_exactly,
 };
-use self::text::{counts, until};
+use self::text::{counts, note, under, until};
 pub(crate) use self::why::sentences;
 pub use self::why::why;
 use crate::disable::Disabled;
@@ -110,7 +110,7 @@ fn geo(status: &Status) -> String {
         (GeoState::Ok, _) | (_, None) => {
             let databases = count(databases.len() as u64, "database");
             let networks = count(*networks, "network");
-            line(&mut text, &format!("geo: {policy}{dry}: {networks} in {databases}"));
+            note(&mut text, &format!("geo: {policy}{dry}: {networks} in {databases}"));
         }
         (state, Some(why)) => {
             let stays = if *in_force {
@@ -119,7 +119,7 @@ fn geo(status: &Status) -> String {
                 "nothing is shut out"
             };
             let state = state.as_str().to_uppercase();
-            line(&mut text, &format!("GEO {state}: {policy}{dry}: {why}; {stays}"));
+            note(&mut text, &format!("GEO {state}: {policy}{dry}: {why}; {stays}"));
         }
     }
     text
@@ -133,7 +133,7 @@ fn essential(essential: &Essential) -> String {
     let last = when(last);
     let what = format!("at {last} {jail} did not ban {address}: it is {is}");
     let mut text = String::new();
-    line(&mut text, &format!("NOT BANNED: {bans} not made; {what}"));
+    note(&mut text, &format!("NOT BANNED: {bans} not made; {what}"));
     text
 }
 
@@ -177,19 +177,19 @@ fn interfaces(status: &Status) -> String {
     for interface in &status.interfaces {
         let name = &interface.name;
         if let Some(why) = &interface.why {
-            line(&mut text, &format!("UNPROTECTED: {name}: {why}"));
+            note(&mut text, &format!("UNPROTECTED: {name}: {why}"));
             continue;
         }
         if let Some(why) = &interface.fallback {
-            line(&mut text, &format!("{name}: generic because {why}"));
+            note(&mut text, &format!("{name}: generic because {why}"));
         }
         if let Some(why) = &interface.not_learning {
-            line(&mut text, &format!("NOT LEARNING: {name}: {why}"));
+            note(&mut text, &format!("NOT LEARNING: {name}: {why}"));
         }
     }
     for Exposure { subject, problem, remedy } in &status.exposure {
-        line(&mut text, &format!("NOT SEEN: {subject}: {problem}"));
-        line(&mut text, &format!("    {remedy}"));
+        note(&mut text, &format!("NOT SEEN: {subject}: {problem}"));
+        under(&mut text, remedy);
     }
     text
 }
@@ -218,8 +218,8 @@ fn sources(sources: &[Source]) -> String {
 fn hearing(status: &Status) -> String {
     let mut text = String::new();
     for Hearing { source, problem, remedy, .. } in &status.hearing {
-        line(&mut text, &format!("NOT HEARD: {source}: {problem}"));
-        line(&mut text, &format!("    {remedy}"));
+        note(&mut text, &format!("NOT HEARD: {source}: {problem}"));
+        under(&mut text, remedy);
     }
     for Source { name, unparsed, .. } in &status.sources {
         if unparsed.lines > 0 {

@@ -142,23 +142,41 @@ pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     text
 }
 
+/// Adds prose of any length: lines of at most [`WIDTH`], all but the first indented.
+pub(super) fn note(text: &mut String, prose: &str) {
+    line(text, &filled("", prose));
+}
+
+/// Adds prose under a note.
+pub(super) fn under(text: &mut String, prose: &str) {
+    line(text, &wrapped(prose));
+}
+
 /// Wrapped and indented text.
 fn wrapped(text: &str) -> String {
-    const INDENT: &str = "    ";
-    let mut lines = vec![INDENT.to_owned()];
+    filled(INDENT, text)
+}
+
+/// Before the lines of wrapped text.
+const INDENT: &str = "    ";
+
+/// Wrapped text with this before its first line, and [`INDENT`] before the others.
+fn filled(first: &str, text: &str) -> String {
+    let mut lines = Vec::new();
+    let mut last = first.to_owned();
+    let mut is_empty = true;
     for word in text.split(' ') {
-        let length = |line: &str| line.chars().count();
-        let is_full =
-            |line: &String| length(line) > INDENT.len() && length(line) + 1 + length(word) > WIDTH;
-        if lines.last().is_some_and(is_full) {
-            lines.push(INDENT.to_owned());
+        let length = last.chars().count() + usize::from(!is_empty) + word.chars().count();
+        if !is_empty && length > WIDTH {
+            lines.push(std::mem::replace(&mut last, INDENT.to_owned()));
+            is_empty = true;
         }
-        if let Some(last) = lines.last_mut() {
-            if length(last) > INDENT.len() {
-                last.push(' ');
-            }
-            last.push_str(word);
+        if !is_empty {
+            last.push(' ');
         }
+        last.push_str(word);
+        is_empty = false;
     }
+    lines.push(last);
     lines.join("\n")
 }
