@@ -16,6 +16,7 @@ use crate::privilege::Root;
 use crate::setup::{self, For};
 use crate::step::timed;
 use crate::workspace::Workspace;
+use privileged::Outcome;
 use summary::{Summary, Totals};
 
 /// A test is listed among the slowest if it took at least this long.
@@ -108,10 +109,13 @@ impl Tests<'_> {
             environment: &self.environment(),
             colour: io::stdout().is_terminal(),
         };
-        let (summary, failed) = run.all(&mut self.cargo_test())?;
+        let Outcome { summary, passed_alone } = run.all(&mut self.cargo_test())?;
         print_slowest(&summary);
-        if !failed.is_empty() {
-            println!("Tests failed in: {}", failed.join(", "));
+        if !passed_alone.is_empty() {
+            println!("Failed beside others, passed alone: {}", passed_alone.join(", "));
+        }
+        if !summary.failed().is_empty() {
+            println!("Failed: {}", summary.failed().join(", "));
         }
         Ok(summary.totals())
     }

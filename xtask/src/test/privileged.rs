@@ -1,5 +1,8 @@
 //! The tests that need root: several executables at once, and in each one test after the other. Most of
 //! them wait for something most of the time, and each has namespaces, pins and sockets of its own.
+//!
+//! A test that failed runs once more, with no other beside it: it measures real programs in real time, and
+//! a busy machine can take longer than its patience. The summary names those that passed only then.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -18,6 +21,9 @@ use crate::workspace::json_string;
 
 /// No more executables run at once, however many processors there are.
 const MOST_AT_ONCE: usize = 4;
+
+/// If more tests than this failed, the machine is not the reason.
+const MOST_AGAIN: usize = 4;
 
 /// A test executable that cargo has built.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,10 +46,17 @@ pub(super) struct Run<'a> {
     pub(super) colour: bool,
 }
 
+/// How the tests ended.
+pub(super) struct Outcome {
+    /// What they said, the second runs included.
+    pub(super) summary: Summary,
+    /// The tests that failed beside others and passed alone.
+    pub(super) passed_alone: Vec<String>,
+}
+
 impl Run<'_> {
-    /// Builds the tests with `build`, a `cargo test`, and runs those that need root. Returns what they said, and
-    /// the names of the executables that failed.
-    pub(super) fn all(&self, build: &mut Command) -> Result<(Summary, Vec<String>)> {
+    /// Builds the tests with `build`, a `cargo test`, and runs those that need root.
+    pub(super) fn all(&self, build: &mut Command) -> Result<Outcome> {
         let mut counted = Vec::new();
         for executable in built(build)? {
             let tests = self.count(&executable)?;
@@ -63,7 +76,7 @@ impl Run<'_> {
                 loop {
                     let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
                     let Some((_, executable)) = next else { return Ok(()) };
-                    let (status, summary) = self.run(&executable, width)?;
+                    let (status, summary) = self.run(&executable, width, &[])?;
                     let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
                     if !status.success() {
                         if summary.totals().failed == 0 {
@@ -72,7 +85,8 @@ impl Run<'_> {
                                 executable.name
                             );
                         }
-                        ended.1.push(executable.name);
+                        let failed = summary.failed().to_vec();
+                        ended.1.push((executable, failed));
                     }
                     ended.0.merge(summary);
                 }
@@ -86,7 +100,30 @@ impl Run<'_> {
             }
             Ok(())
         })?;
-        Ok(ended.into_inner().unwrap_or_else(PoisonError::into_inner))
+        let (summary, failed) = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.again(summary, &failed, width)
+    }
+
+    /// Runs the tests that failed once more, one after the other.
+    fn again(
+        &self,
+        mut summary: Summary,
+        failed: &[(Executable, Vec<String>)],
+        width: usize,
+    ) -> Result<Outcome> {
+        let mut passed_alone = Vec::new();
+        if summary.failed().len() <= MOST_AGAIN {
+            for (executable, names) in failed {
+                for name in names {
+                    let (status, second) = self.run(executable, width, &["--exact", name])?;
+                    if status.success() && second.totals().passed == 1 {
+                        summary.pass(name);
+                        passed_alone.push(format!("{}::{name}", executable.name));
+                    }
+                }
+            }
+        }
+        Ok(Outcome { summary, passed_alone })
     }
 
     fn count(&self, executable: &Executable) -> Result<usize> {
@@ -102,13 +139,20 @@ impl Run<'_> {
         Ok(list.lines().filter(|line| line.ends_with(": test")).count())
     }
 
-    /// Prints each line with the executable's name before it, so that those of several can be told apart.
-    fn run(&self, executable: &Executable, width: usize) -> Result<(ExitStatus, Summary)> {
+    /// Runs an executable with these arguments more. Prints each line with the executable's name before it, so
+    /// that those of several can be told apart.
+    fn run(
+        &self,
+        executable: &Executable,
+        width: usize,
+        arguments: &[&str],
+    ) -> Result<(ExitStatus, Summary)> {
         let name = &executable.name;
         let (output, into) = io::pipe().context("make a pipe")?;
         let mut command = self.harness(executable, self.root.command(&executable.path));
         command
             .arg("--test-threads=1")
+            .args(arguments)
             .args(self.colour.then_some("--color=always"))
             .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())

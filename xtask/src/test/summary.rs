@@ -1,6 +1,5 @@
 //! Parses the output of the test harness: `test result: ok. 3 passed; ...` at the end of each executable,
 //! and, if tests run one after the other, `test NAME ... ` before each test and `ok` after it.
-//! test runs after the other `test NAME ... ` before it and `ok` behind it.
 
 use std::ops::Add;
 use std::time::{Duration, Instant};
@@ -36,6 +35,7 @@ pub(super) struct Summary {
     begun: Option<Instant>,
     totals: Totals,
     tests: Vec<(Duration, String)>,
+    failed: Vec<String>,
 }
 
 impl Summary {
@@ -46,8 +46,11 @@ impl Summary {
             if byte == b'\n' {
                 let line = without_colour(&String::from_utf8_lossy(&self.line));
                 self.totals = self.totals + parse(&line).unwrap_or_default();
-                if let Some(name) = ended(&line) {
+                if let Some((name, has_passed)) = ended(&line) {
                     self.tests.push((now.duration_since(begun), name.to_owned()));
+                    if !has_passed {
+                        self.failed.push(name.to_owned());
+                    }
                 }
                 self.line.clear();
                 self.begun = None;
@@ -61,6 +64,21 @@ impl Summary {
     pub(super) fn merge(&mut self, other: Self) {
         self.totals = self.totals + other.totals;
         self.tests.extend(other.tests);
+        self.failed.extend(other.failed);
+    }
+
+    /// The names of the tests that failed, if they ran one after the other.
+    pub(super) fn failed(&self) -> &[String] {
+        &self.failed
+    }
+
+    /// Counts a test that failed and passed in its second run as passed.
+    pub(super) fn pass(&mut self, name: &str) {
+        if let Some(index) = self.failed.iter().position(|failed| failed == name) {
+            self.failed.swap_remove(index);
+            self.totals.failed = self.totals.failed.saturating_sub(1);
+            self.totals.passed += 1;
+        }
     }
 
     /// The slowest tests with their times, at least `least`.
@@ -86,10 +104,14 @@ fn parse(line: &str) -> Option<Totals> {
     Some(Totals { passed: count("passed")?, failed: count("failed")? })
 }
 
-/// The name of the test that ends in this line.
-fn ended(line: &str) -> Option<&str> {
+/// The name of the test that ends in this line, and whether it has passed.
+fn ended(line: &str) -> Option<(&str, bool)> {
     let (name, verdict) = line.strip_prefix("test ")?.split_once(" ... ")?;
-    ["ok", "FAILED"].contains(&verdict.trim_end()).then_some(name)
+    match verdict.trim_end() {
+        "ok" => Some((name, true)),
+        "FAILED" => Some((name, false)),
+        _ => None,
+    }
 }
 
 /// The line without terminal escapes of the form `ESC [ ... m`.
@@ -155,6 +177,19 @@ mod tests {
         let slowest = slowest.iter().map(|(took, name)| (took.as_secs(), &**name));
         assert_eq!(slowest.collect::<Vec<_>>(), [(21, "slower"), (7, "slow")]);
         assert_eq!(summary.slowest(9, Duration::from_secs(8)).len(), 1);
+    }
+
+    #[test]
+    fn a_test_that_passes_in_its_second_run_has_passed() {
+        let mut summary = Summary::default();
+        let output = format!("test a ... FAILED\ntest b ... FAILED\ntest c ... ok\n{FAILED}");
+        summary.feed(output.as_bytes(), Instant::now());
+        assert_eq!(summary.failed(), ["a", "b"]);
+        for name in ["a", "a", "c"] {
+            summary.pass(name);
+        }
+        assert_eq!(summary.failed(), ["b"]);
+        assert_eq!(summary.totals(), Totals { passed: 2, failed: 1 });
     }
 
     #[test]
