@@ -16,8 +16,9 @@ use crate::step::{output, succeed};
 use crate::workspace::find_program;
 
 const NAME: &str = "ringfence";
-/// The maximum size of the shipped binary in bytes.
-const BINARY_MAX: u64 = 16_500_000;
+/// The most bytes that the shipped binary may have, and the agent of a fleet.
+const BINARY_MAX: u64 = 15_000_000;
+const AGENT_MAX: u64 = 5_500_000;
 /// The maintainer of the packages, unless `DEBFULLNAME` and `DEBEMAIL` name another, as for Debian's
 /// tools. The project has no address of its own: vulnerabilities are reported through its repository.
 /// Nobody else can own this one (RFC 2606).
@@ -148,8 +149,7 @@ impl Packer<'_> {
                 .args([binary, &installed]),
         )?;
         set_mode(&installed, 0o755)?;
-        let size = fs::metadata(&installed).context("look at the stripped binary")?.len();
-        ensure!(size <= BINARY_MAX, "the binary has {size} bytes, {BINARY_MAX} are allowed");
+        check_size(&installed, BINARY_MAX)?;
         let Some(mut run) = runner(self.architecture, &installed) else {
             eprintln!("xtask: without qemu-aarch64 (Debian's qemu-user), {NAME} is not started");
             return Ok(());
@@ -169,6 +169,7 @@ impl Packer<'_> {
                 .args([&self.built.agent, &installed]),
         )?;
         set_mode(&installed, 0o755)?;
+        check_size(&installed, AGENT_MAX)?;
         let page = "usr/share/man/man8/ringfence-fleet.8";
         product.copy(&self.root.join("packaging/man/ringfence-fleet.8"), page, 0o644)?;
         compress(&product.path(page))
@@ -256,6 +257,14 @@ impl Packer<'_> {
     fn at(&self) -> String {
         format!("@{}", self.epoch)
     }
+}
+
+/// Fails if a stripped binary has more bytes than this.
+fn check_size(binary: &Path, most: u64) -> Result<()> {
+    let name = binary.file_name().unwrap_or_default().display();
+    let size = fs::metadata(binary).with_context(|| format!("look at {name}"))?.len();
+    ensure!(size <= most, "{name} has {size} bytes, {most} are allowed");
+    Ok(())
 }
 
 /// The command that runs a binary of this architecture here, if possible.
