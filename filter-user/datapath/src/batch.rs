@@ -1,5 +1,6 @@
-//! Reads all entries of a hash map at once, with a few calls instead of two for each entry (bpf(2),
-//! `BPF_MAP_LOOKUP_BATCH`, Linux 5.6), so that reading all known peers delays nothing.
+//! Reads many entries of a map at once, with a few calls instead of one or two for each entry (bpf(2),
+//! `BPF_MAP_LOOKUP_BATCH`, Linux 5.6, and 5.13 for a map of each CPU), so that reading all known peers or all
+//! counters delays nothing.
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -31,6 +32,74 @@ struct Attributes {
     flags: u64,
 }
 
+impl Attributes {
+    /// Those of a map. Everything else is zero.
+    fn of(map: &impl AsFd) -> io::Result<Self> {
+        let map_fd = u32::try_from(map.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+        let (in_batch, out_batch, keys, values) = (0, 0, 0, 0);
+        let (count, elem_flags, flags) = (0, 0, 0);
+        Ok(Self { in_batch, out_batch, keys, values, count, map_fd, elem_flags, flags })
+    }
+
+    /// Reads what is there, and sets `count` to its number. Returns the error, which at the end of the map is
+    /// `ENOENT`.
+    ///
+    /// # Safety
+    ///
+    /// It must point to a cursor, and to room for `count` keys and values of the sizes that the map has.
+    unsafe fn call(&mut self) -> Option<Errno> {
+        // SAFETY: this is the structure that the command reads and writes, of the size that is passed, and the
+        // caller answers for what it points to.
+        let result = unsafe {
+            libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, std::ptr::from_mut(self), size_of::<Self>())
+        };
+        (result < 0).then(Errno::last)
+    }
+}
+
+/// The values of `count` neighbours in an array of each CPU (`BPF_MAP_TYPE_PERCPU_ARRAY`): those of the first on all
+/// CPUs, then those of the next. `cpus` is the number of CPUs that are possible.
+///
+/// # Errors
+///
+/// If the kernel refuses, or the array is shorter.
+pub fn of_each_cpu<V: Pod>(
+    map: &impl AsFd,
+    first: u32,
+    count: u32,
+    cpus: usize,
+) -> io::Result<Vec<V>> {
+    // The kernel rounds the size up.
+    const { assert!(size_of::<V>().is_multiple_of(8), "the values of CPUs are not neighbours") };
+    let room = usize::try_from(count).map_err(io::Error::other)?;
+    let mut keys: Vec<u32> = vec![0; room];
+    let mut values: Vec<MaybeUninit<V>> = Vec::with_capacity(room * cpus);
+    // The kernel goes on after the key before.
+    let (mut before, mut reached) = (first.wrapping_sub(1), 0_u32);
+    let mut attributes = Attributes {
+        in_batch: if first == 0 { 0 } else { std::ptr::from_mut(&mut before) as u64 },
+        out_batch: std::ptr::from_mut(&mut reached) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count,
+        ..Attributes::of(map)?
+    };
+    // SAFETY: it points to `count` keys of an array, as many values for each CPU, and a cursor, which for an array is
+    // a key. All of these outlive the call.
+    match unsafe { attributes.call() } {
+        // The array ends here.
+        Some(Errno::ENOENT) | None => {}
+        Some(errno) => return Err(errno.into()),
+    }
+    if attributes.count != count {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    // SAFETY: the kernel has written `count` values for each CPU, and any bytes are valid for their type.
+    unsafe { values.set_len(room * cpus) };
+    // SAFETY: the same.
+    Ok(values.iter().map(|value| unsafe { value.assume_init_read() }).collect())
+}
+
 /// All entries of a hash map (`BPF_MAP_TYPE_HASH`) with keys and values of these types. Entries that
 /// change meanwhile may or may not be included.
 ///
@@ -38,7 +107,6 @@ struct Attributes {
 ///
 /// If the kernel refuses, or lacks this call.
 pub fn entries<K: Pod, V: Pod>(map: &impl AsFd) -> io::Result<Vec<(K, V)>> {
-    let descriptor = u32::try_from(map.as_fd().as_raw_fd()).map_err(io::Error::other)?;
     let (mut room, mut all) = (AT_ONCE, Vec::new());
     // The kernel's cursor, which only the kernel interprets.
     let (mut from, mut to) = ([0_u64; 2], [0_u64; 2]);
@@ -52,27 +120,18 @@ pub fn entries<K: Pod, V: Pod>(map: &impl AsFd) -> io::Result<Vec<(K, V)>> {
             keys: keys.as_mut_ptr() as u64,
             values: values.as_mut_ptr() as u64,
             count: u32::try_from(room).map_err(io::Error::other)?,
-            map_fd: descriptor,
-            elem_flags: 0,
-            flags: 0,
+            ..Attributes::of(map)?
         };
-        // SAFETY: `attributes` is the structure that the command reads and writes, of the size that is
-        // passed. It points to `room` keys and values of the map's sizes and to a cursor of at least four
-        // bytes, all of which outlive the call.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                LOOKUP_BATCH,
-                std::ptr::from_mut(&mut attributes),
-                size_of::<Attributes>(),
-            )
-        };
-        let errno = if result < 0 { Errno::last() } else { Errno::UnknownErrno };
-        if errno == Errno::ENOSPC && room < AT_ONCE_MAX {
+        // SAFETY: it points to `room` keys and values of the map's sizes and to a cursor of at least four bytes, all
+        // of which outlive the call.
+        let errno = unsafe { attributes.call() };
+        if errno == Some(Errno::ENOSPC) && room < AT_ONCE_MAX {
             room *= 2;
             continue;
         }
-        if result < 0 && errno != Errno::ENOENT {
+        if let Some(errno) = errno
+            && errno != Errno::ENOENT
+        {
             return Err(errno.into());
         }
         let count = usize::try_from(attributes.count).map_err(io::Error::other)?.min(room);
@@ -86,7 +145,7 @@ pub fn entries<K: Pod, V: Pod>(map: &impl AsFd) -> io::Result<Vec<(K, V)>> {
                 pairs.map(|(key, value)| (key.assume_init_read(), value.assume_init_read())),
             );
         }
-        if errno == Errno::ENOENT {
+        if errno.is_some() {
             return Ok(all);
         }
         (from, is_first) = (to, false);

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData};
 use aya::{Ebpf, EbpfLoader};
 use detection::ban::{AddressEntry, InForce, NetworkEntry};
 use detection::clock::KernelTime;
 use detection::settings::{PortClasses, SipPorts};
 use filter_common::abi::{
-    self, Challenged, Counter, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, FLAG_GEO, FLAG_GEO_DRY_RUN,
-    Flooder, Learning, Peer, counter_index, maps,
+    self, Challenged, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, FLAG_GEO, FLAG_GEO_DRY_RUN, Flooder,
+    Learning, Peer, maps,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{entries_for, lines_for};
@@ -35,6 +35,7 @@ use super::clock;
 use super::clocks::{self, Clocks};
 use super::config_map::ConfigMap;
 use super::configure::{self, SignatureMap, signature_key};
+use super::counters::Counters;
 use super::crowds::{self, Counted};
 use super::detach::{detach_all, remove_link};
 use super::disable;
@@ -87,7 +88,7 @@ pub struct Kernel {
     visits: Visits,
     user_agents: Vec<UserAgent>,
     seen: Array<MapData, u32>,
-    counters: PerCpuArray<MapData, Counter>,
+    counters: Counters,
     capacity: u32,
     remember: Duration,
     mode: Wanted,
@@ -246,7 +247,7 @@ impl Kernel {
             visits: Visits::new(take(first, maps::VISITED)?)?,
             user_agents: settings.signatures.user_agents.clone(),
             seen: Array::try_from(take(first, maps::SEEN)?)?,
-            counters: PerCpuArray::try_from(take(first, maps::COUNTERS)?)?,
+            counters: Counters::new(take(first, maps::COUNTERS)?)?,
             capacity: settings.bans,
             remember: settings.peers.remember,
             mode: settings.mode,
@@ -267,7 +268,7 @@ impl Kernel {
         kernel.trust(&settings.trusted)?;
         kernel.write(settings, clocks)?;
         for slot in slots.iter().filter(|slot| slot.fresh) {
-            kernel.clear_counters(slot.number)?;
+            kernel.counters.clear(slot.number)?;
         }
         let mut refused = None;
         for guard in &mut guards {
@@ -418,7 +419,7 @@ impl Kernel {
         let mut program = load(&self.pins, self.bans_ipv6, lines, number, name)?;
         attach::load(&mut program)?;
         let mut guard = Guard::new(&slot, program);
-        self.clear_counters(number)?;
+        self.counters.clear(number)?;
         if let Err(error) = guard.begin(&self.pins, self.mode) {
             guard.interface.unprotected = Some(format!("{error:#}"));
         }
@@ -499,24 +500,6 @@ impl Kernel {
     /// The known peers including expired ones; `None` if the kernel refuses.
     fn peers(&self) -> Option<Vec<([u64; 2], Peer)>> {
         self.unread.or_note("read the known peers", batch::entries(self.known.map().fd()))
-    }
-
-    fn clear_counters(&mut self, slot: u32) -> Result<()> {
-        let start = slot * abi::COUNTERS_PER_INTERFACE;
-        let cpus = aya::util::nr_cpus()
-            .map_err(|(what, error)| anyhow::Error::new(error).context(format!("read {what}")))?;
-        for index in start..start + abi::COUNTERS_PER_INTERFACE {
-            let zeros = aya::maps::PerCpuValues::try_from(vec![Counter::default(); cpus])?;
-            self.counters.set(index, zeros, 0).context("clear the counters")?;
-        }
-        Ok(())
-    }
-
-    fn count(&self, slot: u32, would: bool, reason: Reason) -> Result<Count> {
-        let values = self.counters.get(&counter_index(slot, would, reason.into()), 0)?;
-        Ok(values.iter().fold(Count::default(), |sum, value| {
-            sum.plus(Count { packets: value.packets, bytes: value.bytes })
-        }))
     }
 }
 
@@ -677,19 +660,20 @@ impl Datapath for Kernel {
     }
 
     fn counters(&self) -> Result<Vec<InterfaceCounters>> {
-        let counters = |interface: &Interface| -> Result<InterfaceCounters> {
-            let read = |would: bool| -> Result<Vec<(Reason, Count)>> {
-                let wanted = |reason: &&Reason| !would || reason.verdict() == Verdict::Drop;
-                let reasons = Reason::ALL.iter().filter(wanted);
-                reasons.map(|r| Ok((*r, self.count(interface.slot, would, *r)?))).collect()
-            };
-            Ok(InterfaceCounters {
-                interface: interface.clone(),
-                reasons: read(false)?,
-                would_drop: read(true)?,
-            })
+        let counters = |interface: Interface| -> Result<InterfaceCounters> {
+            let reasons = self.counters.read(interface.slot, false)?;
+            let mut would_drop = self.counters.read(interface.slot, true)?;
+            would_drop.retain(|(reason, _)| reason.verdict() == Verdict::Drop);
+            Ok(InterfaceCounters { interface, reasons, would_drop })
         };
-        self.interfaces().iter().map(counters).collect::<Result<_>>().context("read the counters")
+        self.interfaces().into_iter().map(counters).collect()
+    }
+
+    fn traffic(&self) -> Result<Vec<(Reason, Count)>> {
+        let slots = self.guards.iter().map(|guard| guard.interface.slot);
+        let read: Vec<_> =
+            slots.map(|slot| self.counters.read(slot, false)).collect::<Result<_>>()?;
+        Ok(read.concat())
     }
 
     fn signatures(&self) -> Vec<(String, u64)> {

@@ -27,6 +27,7 @@ pub mod clock;
 pub mod clocks;
 pub mod config_map;
 mod configure;
+mod counters;
 mod crowds;
 mod detach;
 mod disable;

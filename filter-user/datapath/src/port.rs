@@ -135,6 +135,15 @@ pub trait Datapath {
     /// If the kernel refuses.
     fn counters(&self) -> Result<Vec<InterfaceCounters>>;
 
+    /// The verdicts on packets, by reason; each reason again for each interface. This is read every second.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    fn traffic(&self) -> Result<Vec<(Reason, Count)>> {
+        Ok(self.counters()?.into_iter().flat_map(|of| of.reasons).collect())
+    }
+
     /// The configured User-Agents whose packets are dropped, each with its packets: one without any for a
     /// long time is obsolete.
     fn signatures(&self) -> Vec<(String, u64)>;

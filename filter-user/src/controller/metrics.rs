@@ -52,6 +52,15 @@ impl<D: Datapath> Controller<D> {
         self.meters.reactions.add(time, bans);
     }
 
+    /// The verdicts on packets, by reason; each reason again for each interface.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel's counters cannot be read.
+    pub fn traffic(&self) -> Result<Vec<(decision::Reason, Count)>, String> {
+        self.datapath.traffic().map_err(|why| format!("{why:#}"))
+    }
+
     /// All counts.
     ///
     /// # Errors

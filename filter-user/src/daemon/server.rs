@@ -13,6 +13,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use api::{Answer, By, ErrorId, Refusal, Reply, Request};
 use bytes::Bytes;
+use filter_common::decision::Reason;
 use hyper::header::HeaderMap;
 use log::{debug, info, warn};
 use nix::unistd::geteuid;
@@ -25,6 +26,8 @@ use super::logins::Logins;
 use super::tcp;
 use super::traffic::Traffic;
 use crate::config::Api;
+use crate::controller::Controller;
+use crate::datapath::{Count, Datapath};
 use crate::events::Hub;
 use crate::log_budget::MANUAL;
 use crate::metrics::{self, Format, Process, Snapshot};
@@ -162,8 +165,23 @@ pub(super) struct Asks {
     pub(super) agent: Option<u32>,
 }
 
-/// Where the counts for the metrics go.
-pub(super) type Scrape = oneshot::Sender<Result<Snapshot, String>>;
+/// Counts that are wanted, and where they go.
+pub(super) enum Scrape {
+    /// All of them, for the metrics.
+    All(oneshot::Sender<Result<Snapshot, String>>),
+    /// Only those of packets, for the history.
+    Traffic(oneshot::Sender<Result<Vec<(Reason, Count)>, String>>),
+}
+
+impl Scrape {
+    /// Sends them. The client may have gone.
+    pub(super) fn answer<D: Datapath>(self, controller: &Controller<D>) {
+        match self {
+            Self::All(tell) => drop(tell.send(controller.metrics(crate::clock::now()))),
+            Self::Traffic(tell) => drop(tell.send(controller.traffic())),
+        }
+    }
+}
 
 /// A client of the loop.
 struct Asking {
@@ -206,7 +224,7 @@ impl Asks {
     pub(super) async fn metrics(&self, format: Format) -> Result<String, Refusal> {
         let (tell, counts) = oneshot::channel();
         let stopping = || Refusal::new(ErrorId::Unavailable, STOPPING);
-        self.scrapes.send(tell).await.map_err(|_closed| stopping())?;
+        self.scrapes.send(Scrape::All(tell)).await.map_err(|_closed| stopping())?;
         let counts = counts.await.map_err(|_closed| stopping())?;
         let failed = |why: String| Refusal::new(ErrorId::Failed, why);
         let counts = counts.map_err(failed)?;

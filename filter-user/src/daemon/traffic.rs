@@ -19,7 +19,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::server::Scrape;
 use crate::clock::Rfc3339;
-use crate::metrics::Snapshot;
+use crate::datapath;
 use crate::store::{self, Step, Store};
 
 /// How often the counters are read.
@@ -107,12 +107,12 @@ impl Traffic {
         loop {
             ticks.tick().await;
             let (tell, counts) = oneshot::channel();
-            if scrapes.send(tell).await.is_err() {
+            if scrapes.send(Scrape::Traffic(tell)).await.is_err() {
                 return;
             }
-            let Ok(Ok(snapshot)) = counts.await else { continue };
+            let Ok(Ok(counts)) = counts.await else { continue };
             let now = Timestamp::now().as_second();
-            self.with(|gathered| gathered.take(now, counters(&snapshot)));
+            self.with(|gathered| gathered.take(now, counters(&counts)));
             if minute.replace(now.div_euclid(60)).is_some_and(|before| before != now.div_euclid(60))
             {
                 self.keep();
@@ -182,11 +182,11 @@ fn page(step: Step, rows: Vec<store::Traffic>) -> TrafficPage {
 }
 
 /// The packets of all interfaces by reason.
-fn counters(snapshot: &Snapshot) -> BTreeMap<&'static str, Count> {
+fn counters(counts: &[(Reason, datapath::Count)]) -> BTreeMap<&'static str, Count> {
     let mut counters: BTreeMap<&'static str, Count> = BTreeMap::new();
-    for of in &snapshot.packets {
-        let count = counters.entry(of.reason).or_default();
-        *count = (count.0.saturating_add(of.count), count.1.saturating_add(of.bytes));
+    for (reason, of) in counts {
+        let count = counters.entry(reason.as_str()).or_default();
+        *count = (count.0.saturating_add(of.packets), count.1.saturating_add(of.bytes));
     }
     counters
 }

@@ -97,8 +97,7 @@ impl Parts {
                     Turn::Questions
                 }
                 Some(scrape) = scrapes.recv(), if second => {
-                    // The client may have gone.
-                    drop(scrape.send(controller.metrics(crate::clock::now())));
+                    scrape.answer(controller);
                     Turn::Questions
                 }
                 Some(news) = names.next(), if second => {

@@ -58,7 +58,7 @@ impl Served {
                         let refused = [(format!("{request:?} by {who}"), 1)].into();
                         reply.send(Reply::Ok(taken(refused))).ok();
                     }
-                    Some(scrape) = self.scrapes.recv() => drop(scrape.send(Ok(Snapshot::default()))),
+                    Some(Scrape::All(tell)) = self.scrapes.recv() => drop(tell.send(Ok(Snapshot::default()))),
                     else => break,
                 }
             }

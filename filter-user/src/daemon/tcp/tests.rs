@@ -71,7 +71,7 @@ impl Served {
                         let taken = TakenOver { refused, ..TakenOver::default() };
                         reply.send(Reply::Ok(Answer::TakenOver(taken))).ok();
                     }
-                    Some(scrape) = scrapes.recv() => drop(scrape.send(Ok(Snapshot::default()))),
+                    Some(Scrape::All(tell)) = scrapes.recv() => drop(tell.send(Ok(Snapshot::default()))),
                     else => break,
                 }
             }
