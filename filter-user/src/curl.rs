@@ -8,11 +8,9 @@ use std::process::Stdio;
 
 use anyhow::ensure;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::Command;
 use zeroize::Zeroizing;
 
-/// The directories of programs.
-pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::child::{self, PATH};
 
 /// The longest file with a key.
 const KEY_MAX: usize = 4096;
@@ -59,15 +57,15 @@ pub(crate) fn key(file: &Path) -> Result<Zeroizing<String>, String> {
     Ok(Zeroizing::new(line.to_owned()))
 }
 
-/// Runs curl without the daemon's capabilities, which `setpriv` takes from it. Returns what it printed, at most one
+/// Runs curl without the daemon's capabilities. Returns what it printed, at most one
 /// byte more than `most`, or `None` with what it said instead.
 ///
 /// # Errors
 ///
 /// If it cannot be run.
 pub(crate) async fn run(input: &str, most: usize) -> Result<(Option<Vec<u8>>, String), String> {
-    let mut command = Command::new("setpriv");
-    command.args(["--ambient-caps=-all", "--inh-caps=-all", "curl", "--disable", "--config", "-"]);
+    let mut command = child::command("curl");
+    command.args(["--disable", "--config", "-"]);
     command.env_clear().env("PATH", PATH).env("LC_ALL", "C");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child =

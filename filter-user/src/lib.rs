@@ -20,6 +20,7 @@ pub mod ban_list;
 pub mod beat;
 pub mod capture;
 pub mod check;
+pub mod child;
 pub mod cli;
 pub mod client;
 pub mod clock;

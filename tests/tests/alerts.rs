@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::IpAddr;
@@ -401,4 +402,27 @@ fn the_documented_report_is_sent() {
     assert_eq!(row(&ringfence, "report")["problem"], Value::Null);
     drop((ringfence, site));
     nothing_is_left().unwrap();
+}
+
+#[test]
+#[ignore = "requires root: setpriv"]
+fn what_the_daemon_starts_has_no_capabilities() {
+    // As the service: not root, with capabilities that a program inherits.
+    let shown = |words: Vec<&OsStr>| -> Vec<u64> {
+        let mut service = Command::new("setpriv");
+        service.args(["--reuid=65534", "--clear-groups", "--inh-caps=+net_admin"]);
+        let said = service.args(["--ambient-caps=+net_admin", "--"]).args(words).output().unwrap();
+        let status = String::from_utf8(said.stdout).unwrap();
+        let sets = status.lines().filter(|line| !line.starts_with("CapBnd"));
+        let sets = sets.filter_map(|line| line.strip_prefix("Cap")?.split_whitespace().nth(1));
+        sets.map(|set| u64::from_str_radix(set, 16).unwrap()).collect()
+    };
+    let file = "/proc/self/status";
+    let mut child = filter_user::child::command("cat");
+    let child = child.arg(file).as_std();
+    let words = [child.get_program()].into_iter().chain(child.get_args()).collect();
+    assert_eq!(shown(words), [0; 4]);
+    // Otherwise it would have them.
+    let inherited = shown(["cat", file].map(OsStr::new).to_vec());
+    assert!(inherited.len() == 4 && inherited.iter().all(|set| *set == 1 << 12), "{inherited:?}");
 }

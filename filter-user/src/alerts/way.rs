@@ -14,13 +14,13 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixDatagram;
-use tokio::process::Command;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::message::{Message, signature};
+use crate::child::{self, PATH};
 use crate::config::{Action, Alert, Argument, Mailbox, Place};
-use crate::curl::{self, PATH, option};
+use crate::curl::{self, option};
 
 /// How long a command may take.
 const COMMAND_MAX: Duration = Duration::from_secs(30);
@@ -118,9 +118,11 @@ fn shown(text: &str) -> String {
 
 /// Runs a command with the document as its input.
 async fn run(words: &[Argument], document: &str, most: Duration) -> Result<(), String> {
-    let mut command = Command::new("setpriv");
-    command.args(["--ambient-caps=-all", "--inh-caps=-all", "--"]);
-    command.args(words.iter().map(Argument::as_str));
+    let Some((program, arguments)) = words.split_first() else {
+        return Err("the command is empty".to_owned());
+    };
+    let mut command = child::command(program.as_str());
+    command.args(arguments.iter().map(Argument::as_str));
     command.env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8").current_dir("/");
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     // So that what it has started ends with it.

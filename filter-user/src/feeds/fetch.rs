@@ -1,7 +1,7 @@
 //! Fetches one document: reads a file, or runs `curl`, with bounds on time and size.
 //!
 //! Whatever is secret is in curl's standard input, never on its command line or in its environment, and no error
-//! repeats it. `setpriv` takes the daemon's capabilities from it.
+//! repeats it.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};

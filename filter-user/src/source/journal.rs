@@ -13,13 +13,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStdout};
 use tokio::time::{Instant, sleep};
 
 use super::budget::{Budget, Waiting};
 use super::lane::Lane;
 use super::log_tail::lines::LineSplitter;
 use super::{ATTEMPTS_ENOUGH, Heard, Outlet, SourceState};
+use crate::child;
 use crate::config::JournalMatch;
 use crate::failure::{Attempt, LoggedAt};
 use crate::hearing::Unparsed;
@@ -192,7 +193,10 @@ async fn run(
 }
 
 fn start(journal: &Journal, cursor: Option<&str>) -> io::Result<Child> {
-    let mut command = Command::new(&journal.journalctl);
+    if !child::exists(&journal.journalctl) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let mut command = child::command(&journal.journalctl);
     command.args(["--follow", "--no-pager", "--quiet", "--output=json"]);
     command.arg(FIELDS);
     match cursor {
