@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use nix::unistd::{Uid, User};
+use tokio::task::spawn_blocking;
 
 /// The TCP sockets of this process's network namespace (`proc(5)`).
 const TABLES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
@@ -77,7 +78,7 @@ impl Owner {
             known.map_or_else(|| format!("the user {uid}"), |user| format!("`{}`", user.name));
         let Self::Asterisk { name, uid: own } = self else {
             return format!(
-                "{who} listens there, not root or a service; nothing is asked. `ss -ltnp` shows the \
+                "{who} listens there, not root or a service; nothing is sent. `ss -ltnp` shows the \
                 process"
             );
         };
@@ -89,23 +90,40 @@ impl Owner {
         )
     }
 
-    /// Checks that no other user listens at an address of this host. Passes too if nobody listens.
+    /// Whether the right user listens at an address of this host, so that nobody else can meanwhile. Blocks.
     ///
     /// # Errors
     ///
     /// If another user listens, or the listener is unknown.
-    pub(crate) fn check_listener(&self, at: SocketAddr) -> Result<(), String> {
-        self.check_listeners(&sockets(|socket| socket.listens_at(at).is_some())?, at)
-    }
-
-    /// Whether the right user listens at an address of this host, so that nobody else can meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// The same.
     pub(crate) fn listens(&self, at: SocketAddr) -> Result<bool, String> {
         let listeners = sockets(|socket| socket.listens_at(at).is_some())?;
         self.check_listeners(&listeners, at).map(|()| !listeners.is_empty())
+    }
+
+    /// Requires that the right user listens at one of these addresses of this host, and nobody else at the others.
+    ///
+    /// # Errors
+    ///
+    /// If nobody does, and as [`listens`](Self::listens).
+    pub(crate) async fn require(&self, at: Vec<SocketAddr>) -> Result<(), String> {
+        let listens = move |owner: &Self| {
+            at.iter().try_fold(false, |found, at| Ok(found | owner.listens(*at)?))
+        };
+        if self.ask(listens).await? { Ok(()) } else { Err("nobody listens there".to_owned()) }
+    }
+
+    /// Reads the kernel's tables, which may be long, on a thread for blocking work.
+    ///
+    /// # Errors
+    ///
+    /// Those of the question.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Self) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, String> {
+        let owner = self.clone();
+        let asked = spawn_blocking(move || question(&owner)).await;
+        asked.unwrap_or_else(|error| Err(error.to_string()))
     }
 
     fn check_listeners(&self, listeners: &[Socket], at: SocketAddr) -> Result<(), String> {
@@ -357,7 +375,6 @@ mod tests {
             let host =
                 if address == "[::]:0" { "127.0.0.1" } else { &address[..address.len() - 2] };
             let to: SocketAddr = format!("{host}:{port}").parse().unwrap();
-            me.check_listener(to).unwrap();
             assert_eq!(me.listens(to), Ok(true), "{address}");
             let client = TcpStream::connect(to).unwrap();
             let own = client.local_addr().unwrap();
@@ -368,7 +385,6 @@ mod tests {
             drop((server, listener));
         }
         let [nobody, away] = ["127.0.0.1:1", "192.0.2.1:1"].map(|text| text.parse().unwrap());
-        me.check_listener(nobody).unwrap();
         assert_eq!(me.listens(nobody), Ok(false));
         assert!(me.check_peer(away, nobody).is_err());
         assert_eq!(me.check_peer(nobody, away), Ok(Place::Elsewhere));

@@ -46,7 +46,7 @@ impl Place {
     /// If a person's program listens there, which would get the key and the passwords.
     pub fn local() -> Result<Self> {
         for at in [AUTH, PROVD] {
-            if let Err(why) = Owner::Service.check_listener(at) {
+            if let Err(why) = Owner::Service.listens(at) {
                 bail!("{at}: {why}");
             }
         }

@@ -1,6 +1,7 @@
 //! The settings of a feed: a list of addresses that somebody else publishes.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -53,6 +54,36 @@ pub enum Place {
     Url(String),
 }
 
+impl Place {
+    /// The addresses of this host to which a URL leads over `http`; none over `https`, which shows who answers.
+    pub fn on_this_host(&self) -> Vec<SocketAddr> {
+        let Self::Url(url) = self else { return Vec::new() };
+        let Some(rest) = url.strip_prefix("http://") else { return Vec::new() };
+        let (name, port) = name_and_port(host(rest));
+        let port = port.and_then(|port| port.parse().ok()).unwrap_or(80);
+        let addresses: &[IpAddr] = match name {
+            "::1" => &[IpAddr::V6(Ipv6Addr::LOCALHOST)],
+            "localhost" => &[IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
+            _ => &[IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        };
+        addresses.iter().map(|address| SocketAddr::new(*address, port)).collect()
+    }
+}
+
+/// The host with its port, in what follows the scheme of a URL.
+fn host(rest: &str) -> &str {
+    rest.split(['/', '?', '#']).next().unwrap_or_default()
+}
+
+/// The name of a host, without the brackets of an address, and the port behind it.
+fn name_and_port(host: &str) -> (&str, Option<&str>) {
+    let (name, rest) = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').unwrap_or((rest, "")),
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    (name, rest.strip_prefix(':'))
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -73,7 +104,7 @@ impl FromStr for Place {
             return Ok(Self::File(text.into()));
         }
         let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
-        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = host(rest);
         if !["http", "https"].contains(&scheme) || host.is_empty() {
             return Err(
                 "use a URL such as `https://lists.example/sip.txt`, or the path of a file".into()
@@ -82,10 +113,7 @@ impl FromStr for Place {
         if host.contains('@') {
             return Err("a URL has no password; put it into `key_file`".into());
         }
-        let name = match host.strip_prefix('[') {
-            Some(rest) => rest.split(']').next().unwrap_or_default(),
-            None => host.split(':').next().unwrap_or_default(),
-        };
+        let (name, _) = name_and_port(host);
         if scheme == "http" && !["127.0.0.1", "::1", "localhost"].contains(&name) {
             return Err("over `http`, anybody on the way can change the list; use `https`".into());
         }
@@ -96,6 +124,22 @@ impl FromStr for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_http_on_this_host_is_known() {
+        for (text, at) in [
+            ("http://127.0.0.1:8080/v1", &["127.0.0.1:8080"][..]),
+            ("http://127.0.0.1", &["127.0.0.1:80"]),
+            ("http://[::1]:81?x", &["[::1]:81"]),
+            ("http://localhost:82/", &["127.0.0.1:82", "[::1]:82"]),
+            ("https://localhost/", &[]),
+            ("/etc/list", &[]),
+        ] {
+            let place: Place = text.parse().unwrap();
+            let found: Vec<String> = place.on_this_host().iter().map(ToString::to_string).collect();
+            assert_eq!(found, at, "{text}");
+        }
+    }
 
     #[test]
     fn a_list_is_fetched_only_where_nobody_can_change_it() {

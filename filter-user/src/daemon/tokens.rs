@@ -11,13 +11,12 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Error, Result, bail, ensure};
+use anyhow::{Context as _, Error, Result, bail};
 use api::{ErrorId, Refusal};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::config::Loopback;
@@ -122,9 +121,7 @@ impl Tokens {
         }
         let asks = async {
             let _turn = self.turns.acquire().await?;
-            let owner = self.owner.clone();
-            let listens = spawn_blocking(move || owner.listens(at.address())).await?;
-            ensure!(listens.map_err(Error::msg)?, "nobody listens there");
+            self.owner.require(vec![at.address()]).await.map_err(Error::msg)?;
             ask(at, &key.0, acl).await
         };
         let answer = timeout(self.patience, asks).await.unwrap_or_else(|_elapsed| {

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::config::{Feed, Place};
 use crate::curl::{self, option};
+use crate::listener::Owner;
 
 /// How long a document may take.
 const TIME_MAX: Duration = Duration::from_mins(2);
@@ -72,7 +73,14 @@ pub(super) async fn fetch(
     match &feed.url {
         None => Err(Failure::from("it has no `url`".to_owned())),
         Some(Place::File(path)) => Ok(read(path, version)?),
-        Some(Place::Url(url)) => request(feed, url, version, cursor).await,
+        Some(place @ Place::Url(url)) => {
+            let at = place.on_this_host();
+            if feed.key_file.is_some() && !at.is_empty() {
+                // Anybody could listen there, and would get the key.
+                Owner::Service.require(at).await.map_err(|why| format!("{place}: {why}"))?;
+            }
+            request(feed, url, version, cursor).await
+        }
     }
 }
 

@@ -18,7 +18,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::actions::SecretError;
@@ -167,7 +166,7 @@ async fn connect<'a>(
     let mut last = failed(io::ErrorKind::NotFound.into());
     for address in found.map_err(failed)?.collect::<Vec<SocketAddr>>() {
         if address.ip().to_canonical().is_loopback()
-            && let Err(why) = ask_kernel(&owner, move |owner| owner.check_listener(address)).await
+            && let Err(why) = owner.ask(move |owner| owner.listens(address)).await
         {
             last = End::Failed(format!("AMI at {place}: {why}"));
             continue;
@@ -208,16 +207,6 @@ fn may_be(place: Place, remote: bool) -> Result<(), String> {
     Err(why.to_owned())
 }
 
-/// Reads the kernel's tables, which may be long, on a thread for blocking work.
-async fn ask_kernel<T: Send + 'static>(
-    owner: &Owner,
-    ask: impl FnOnce(&Owner) -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
-    let owner = owner.clone();
-    let asked = spawn_blocking(move || ask(&owner)).await;
-    asked.unwrap_or_else(|error| Err(error.to_string()))
-}
-
 fn response(block: &[u8]) -> Option<Response<'_>> {
     match ami::parse(block) {
         Block::Response(response) => Some(response),
@@ -247,7 +236,7 @@ impl Connection<'_> {
         timeout(limit, greeted).await.unwrap_or_else(late)?;
         let ends = self.stream.local_addr().and_then(|own| Ok((own, self.stream.peer_addr()?)));
         let (own, peer) = ends.map_err(|error| error.to_string())?;
-        may_be(ask_kernel(owner, move |owner| owner.check_peer(own, peer)).await?, remote)
+        may_be(owner.ask(move |owner| owner.check_peer(own, peer)).await?, remote)
     }
 
     /// Sends an action and returns the block that answers it.
