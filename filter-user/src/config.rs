@@ -32,7 +32,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::alerts::{
-    ALERTS_MAX, Action, ActionKind, Alert, AlertKind, Argument, Hours, ITEMS_MAX, JailName,
+    ALERTS_MAX, Action, ActionKind, Alert, AlertKind, Argument, Hook, Hours, ITEMS_MAX, JailName,
     Mailbox, Smtp,
 };
 pub use self::api::{Api, Loopback};

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::message::{Message, signature};
 use crate::child::{self, PATH};
-use crate::config::{Action, Alert, Argument, Mailbox, Place};
+use crate::config::{Action, Alert, Argument, Hook, Mailbox, Place};
 use crate::curl::{self, option};
 
 /// How long a command may take.
@@ -61,11 +61,8 @@ pub(super) struct Mail {
 impl Way {
     /// The way of an alert. Exactly one is set.
     pub(super) fn of_alert(alert: &Alert) -> Self {
-        if !alert.command.is_empty() {
-            return Self::Command(alert.command.clone());
-        }
-        if let Some(url) = &alert.webhook {
-            return Self::Webhook { url: url.clone(), key_file: alert.key_file.clone() };
+        if let Some(way) = Self::of_hook(&alert.hook) {
+            return way;
         }
         if alert.mail.is_empty() {
             return Self::Syslog;
@@ -80,9 +77,13 @@ impl Way {
 
     /// The way of an action. Exactly one is set.
     pub(super) fn of_action(action: &Action) -> Self {
-        match &action.webhook {
-            Some(url) => Self::Webhook { url: url.clone(), key_file: action.key_file.clone() },
-            None => Self::Command(action.command.clone()),
+        Self::of_hook(&action.hook).unwrap_or_else(|| Self::Command(Vec::new()))
+    }
+
+    fn of_hook(Hook { command, webhook, key_file }: &Hook) -> Option<Self> {
+        match webhook {
+            Some(url) => Some(Self::Webhook { url: url.clone(), key_file: key_file.clone() }),
+            None => (!command.is_empty()).then(|| Self::Command(command.clone())),
         }
     }
 

@@ -91,17 +91,32 @@ named! {
     }
 }
 
+/// What gets messages as JSON: a command, or a webhook.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hook {
+    /// A program, and its arguments.
+    pub command: Vec<Argument>,
+    /// Where messages are posted.
+    pub webhook: Option<Place>,
+    /// The file with the key that signs them.
+    pub key_file: Option<PathBuf>,
+}
+
+impl Hook {
+    /// The names of the ways that are set.
+    pub fn ways(&self) -> impl Iterator<Item = &'static str> {
+        let ways = [("command", !self.command.is_empty()), ("webhook", self.webhook.is_some())];
+        ways.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name)
+    }
+}
+
 /// An alert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alert {
     /// What it tells; empty for everything.
     pub events: Vec<AlertKind>,
-    /// A program, and its arguments.
-    pub command: Vec<Argument>,
-    /// Where its messages are posted.
-    pub webhook: Option<Place>,
-    /// The file with the key that signs them.
-    pub key_file: Option<PathBuf>,
+    /// What gets its messages, unless people do.
+    pub hook: Hook,
     /// To whom they are mailed.
     pub mail: Vec<Mailbox>,
     /// By whom; by default the daemon's user on this host.
@@ -124,9 +139,7 @@ impl Default for Alert {
     fn default() -> Self {
         Self {
             events: Vec::new(),
-            command: Vec::new(),
-            webhook: None,
-            key_file: None,
+            hook: Hook::default(),
             mail: Vec::new(),
             from: None,
             smtp: Smtp::default(),
@@ -142,13 +155,9 @@ impl Default for Alert {
 impl Alert {
     /// The names of the ways that are set.
     pub fn ways(&self) -> Vec<&'static str> {
-        let ways = [
-            ("command", !self.command.is_empty()),
-            ("webhook", self.webhook.is_some()),
-            ("mail", !self.mail.is_empty()),
-            ("syslog", self.syslog),
-        ];
-        ways.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name).collect()
+        let others = [("mail", !self.mail.is_empty()), ("syslog", self.syslog)];
+        let others = others.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name);
+        self.hook.ways().chain(others).collect()
     }
 }
 
@@ -159,20 +168,8 @@ pub struct Action {
     pub events: Vec<ActionKind>,
     /// The jails whose bans it is run for; empty for all.
     pub jails: Vec<JailName>,
-    /// A program, and its arguments.
-    pub command: Vec<Argument>,
-    /// Where its messages are posted.
-    pub webhook: Option<Place>,
-    /// The file with the key that signs them.
-    pub key_file: Option<PathBuf>,
-}
-
-impl Action {
-    /// The names of the ways that are set.
-    pub fn ways(&self) -> Vec<&'static str> {
-        let ways = [("command", !self.command.is_empty()), ("webhook", self.webhook.is_some())];
-        ways.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name).collect()
-    }
+    /// What gets its messages.
+    pub hook: Hook,
 }
 
 /// Declares a text with a rule.

@@ -36,11 +36,12 @@ fn alerts(config: &Config) -> Vec<(String, String)> {
     };
     for (name, alert) in &config.alerts {
         let all = "`command`, `webhook`, `mail` and `syslog`";
-        check("alerts", name, (alert.ways(), all), alert.key_file.is_some());
+        check("alerts", name, (alert.ways(), all), alert.hook.key_file.is_some());
     }
     for (name, action) in &config.actions {
         let all = "`command` and `webhook`";
-        check("actions", name, (action.ways(), all), action.key_file.is_some());
+        let ways = action.hook.ways().collect();
+        check("actions", name, (ways, all), action.hook.key_file.is_some());
     }
     for (name, action) in &config.actions {
         let is_there = |jail: &str| {
@@ -56,20 +57,22 @@ fn alerts(config: &Config) -> Vec<(String, String)> {
             found.push((format!("actions.{name}.jails"), text));
         }
     }
-    for (name, alert) in &config.alerts {
-        let path = alert.command.first().map(super::Argument::as_str);
-        found.extend(wrong_program("alerts", name, path));
-    }
-    for (name, action) in &config.actions {
-        let path = action.command.first().map(super::Argument::as_str);
-        found.extend(wrong_program("actions", name, path));
-    }
+    let hooks = config.alerts.iter().map(|(name, alert)| ("alerts", name, &alert.hook));
+    let of_actions = config.actions.iter().map(|(name, action)| ("actions", name, &action.hook));
+    found.extend(
+        hooks
+            .chain(of_actions)
+            .filter_map(|(section, name, hook)| wrong_program(section, name, hook)),
+    );
     found
 }
 
 /// A command that is not named by its path.
-fn wrong_program(section: &str, name: &str, program: Option<&str>) -> Option<(String, String)> {
-    let path = program.filter(|path| !path.starts_with('/'))?;
+fn wrong_program(section: &str, name: &str, hook: &super::Hook) -> Option<(String, String)> {
+    let path = hook.command.first()?.as_str();
+    if path.starts_with('/') {
+        return None;
+    }
     let text = format!(
         "`{section}.{name}.command` begins with `{}`; write the path of the program, such as \
          `[/usr/local/bin/notify]`",

@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::kind::{self, Kind, Wrong};
 use super::yaml::{Node, Problem};
 use super::{
-    Action, ActionKind, Alert, AlertKind, Api, Argument, ByteLimits, Capacity, ClassLimits, Config,
-    Confirm, DATABASES_MAX, Escalation, Exposure, Feed, FilterName, Fleet, FleetAccept, Geo,
-    GuessingSettings, ITEMS_MAX, Increment, JailSettings, Limit, Limits, Mode, OwnJail, Paths,
-    Place, PortClass, Protect, Publish, RECIDIVE, Sources, SshdLog, Thresholds, Unproven, Watchdog,
+    Action, ActionKind, Alert, AlertKind, Api, ByteLimits, Capacity, ClassLimits, Config, Confirm,
+    DATABASES_MAX, Escalation, Exposure, Feed, FilterName, Fleet, FleetAccept, Geo,
+    GuessingSettings, Hook, ITEMS_MAX, Increment, JailSettings, Limit, Limits, Mode, OwnJail,
+    Paths, PortClass, Protect, Publish, RECIDIVE, Sources, SshdLog, Thresholds, Unproven, Watchdog,
     Weights, services,
 };
 use crate::duration;
@@ -738,20 +738,7 @@ fn feed_fields<'a>(name: &str, feed: &'a mut Feed, classes: &Rc<[String]>) -> [F
 
 fn alert_fields<'a>(name: &str, alert: &'a mut Alert) -> Vec<Field<'a>> {
     let at = Section(format!("alerts.{name}"));
-    let Alert {
-        events,
-        command,
-        webhook,
-        key_file,
-        mail,
-        from,
-        smtp,
-        login_file,
-        syslog,
-        group,
-        limit,
-        quiet,
-    } = alert;
+    let Alert { events, hook, mail, from, smtp, login_file, syslog, group, limit, quiet } = alert;
     let mut fields = vec![at.field(
         "events",
         &format!("The events that it tells; an empty list means all: {}.", names(AlertKind::ALL)),
@@ -762,7 +749,7 @@ fn alert_fields<'a>(name: &str, alert: &'a mut Alert) -> Vec<Field<'a>> {
             &["interface", "store"],
         ),
     )];
-    fields.extend(way_fields(&at, command, webhook, key_file));
+    fields.extend(hook_fields(&at, hook));
     fields.extend([
         at.field(
             "mail",
@@ -815,7 +802,7 @@ fn alert_fields<'a>(name: &str, alert: &'a mut Alert) -> Vec<Field<'a>> {
 
 fn action_fields<'a>(name: &str, action: &'a mut Action) -> Vec<Field<'a>> {
     let at = Section(format!("actions.{name}"));
-    let Action { events, jails, command, webhook, key_file } = action;
+    let Action { events, jails, hook } = action;
     let mut fields = vec![
         at.field(
             "events",
@@ -829,17 +816,13 @@ fn action_fields<'a>(name: &str, action: &'a mut Action) -> Vec<Field<'a>> {
             kind::Items(jails, ITEMS_MAX, "a list of jails such as `[sshd]`", &["sshd"]),
         ),
     ];
-    fields.extend(way_fields(&at, command, webhook, key_file));
+    fields.extend(hook_fields(&at, hook));
     fields
 }
 
-/// The ways that alerts and actions have.
-fn way_fields<'a>(
-    at: &Section,
-    command: &'a mut Vec<Argument>,
-    webhook: &'a mut Option<Place>,
-    key_file: &'a mut Option<std::path::PathBuf>,
-) -> [Field<'a>; 3] {
+/// What alerts and actions have in common.
+fn hook_fields<'a>(at: &Section, hook: &'a mut Hook) -> [Field<'a>; 3] {
+    let Hook { command, webhook, key_file } = hook;
     [
         at.field(
             "command",

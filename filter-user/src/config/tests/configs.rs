@@ -137,7 +137,10 @@ fn alerts(time: Duration, path: &Path) -> BTreeMap<String, Alert> {
         from: is_mail.then(|| to("pbx@example.org")),
         smtp: "smtps://[2001:db8::1]:465".parse().unwrap(),
         login_file: is_mail.then(|| path.to_owned()),
-        command: if is_mail { Vec::new() } else { vec!["/bin/a: b".parse().unwrap()] },
+        hook: Hook {
+            command: if is_mail { Vec::new() } else { vec!["/bin/a: b".parse().unwrap()] },
+            ..Hook::default()
+        },
         group: time.clamp(Duration::from_secs(1), Duration::from_hours(24)),
         limit: 7,
         quiet: is_mail.then(|| "22:00-07:05".parse().unwrap()),
@@ -151,9 +154,11 @@ fn actions(path: &Path) -> BTreeMap<String, Action> {
     let action = Action {
         events: vec![ActionKind::Unban],
         jails: vec!["sshd".parse().unwrap()],
-        webhook: Some("https://a.example/b".parse().unwrap()),
-        key_file: Some(path.to_owned()),
-        command: Vec::new(),
+        hook: Hook {
+            webhook: Some("https://a.example/b".parse().unwrap()),
+            key_file: Some(path.to_owned()),
+            command: Vec::new(),
+        },
     };
     BTreeMap::from([("an-action".to_owned(), action)])
 }
