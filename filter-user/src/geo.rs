@@ -30,6 +30,8 @@ pub struct Compiled {
     pub databases: Vec<(String, Database)>,
     /// What is shut out, if anything is to be.
     pub table: Option<Table>,
+    /// The files as they were before they were read.
+    pub(crate) stamps: Vec<Stamp>,
 }
 
 impl Compiled {
@@ -49,6 +51,7 @@ pub type News = Result<Arc<Compiled>, (Geo, String)>;
 ///
 /// If a file cannot be read, or does not fit the settings.
 pub fn read(settings: &Geo) -> Result<Compiled, String> {
+    let stamps = stamps(&settings.databases);
     let mut databases = Vec::new();
     for path in &settings.databases {
         let database = bytes(path).and_then(Database::read);
@@ -56,7 +59,7 @@ pub fn read(settings: &Geo) -> Result<Compiled, String> {
         databases.push((path.display().to_string(), database));
     }
     let table = settings.policy().map(|policy| compile(&databases, &policy)).transpose()?;
-    Ok(Compiled { settings: settings.clone(), databases, table })
+    Ok(Compiled { settings: settings.clone(), databases, table, stamps })
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, String> {
@@ -75,7 +78,7 @@ fn bytes(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// What shows that a file has changed.
-type Stamp = Option<(u64, u64, Option<SystemTime>)>;
+pub(crate) type Stamp = Option<(u64, u64, Option<SystemTime>)>;
 
 fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
     let stamp = |file: &PathBuf| {
@@ -85,13 +88,35 @@ fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
     files.iter().map(stamp).collect()
 }
 
+/// What the task is to follow.
+#[derive(Debug)]
+struct Wanted {
+    settings: Geo,
+    /// The files as they were when somebody else has read them with these settings.
+    read: Option<Vec<Stamp>>,
+}
+
 /// The running task.
 #[derive(Debug)]
 pub struct Running {
-    /// The settings that it follows.
-    pub settings: watch::Sender<Geo>,
+    wanted: watch::Sender<Wanted>,
     /// What it has read.
     pub news: mpsc::Receiver<News>,
+}
+
+impl Running {
+    /// Whether it follows these settings.
+    pub fn follows(&self, settings: &Geo) -> bool {
+        self.wanted.borrow().settings == *settings
+    }
+
+    /// Follows other settings from now on. What has been compiled with them already is compiled again only when a
+    /// file changes.
+    pub fn follow(&self, settings: &Geo, compiled: Option<&Compiled>) {
+        let compiled = compiled.filter(|compiled| compiled.settings == *settings);
+        let read = compiled.map(|compiled| compiled.stamps.clone());
+        self.wanted.send_replace(Wanted { settings: settings.clone(), read });
+    }
 }
 
 /// Starts to follow the files of these settings.
@@ -101,16 +126,16 @@ pub fn start(settings: Geo) -> Running {
 
 fn look(settings: Geo, every: Duration) -> Running {
     let (tell, news) = mpsc::channel(1);
-    let (settings, followed) = watch::channel(settings);
+    let (wanted, followed) = watch::channel(Wanted { settings, read: None });
     tokio::spawn(follow(followed, tell, every));
-    Running { settings, news }
+    Running { wanted, news }
 }
 
 /// Reads the files whenever they or the settings change.
-async fn follow(mut followed: watch::Receiver<Geo>, tell: mpsc::Sender<News>, every: Duration) {
+async fn follow(mut followed: watch::Receiver<Wanted>, tell: mpsc::Sender<News>, every: Duration) {
     let mut last = None;
     loop {
-        let settings = followed.borrow_and_update().clone();
+        let settings = followed.borrow().settings.clone();
         let files = settings.databases.clone();
         let Ok(before) = spawn_blocking(move || stamps(&files)).await else { return };
         let now = Some((settings.clone(), before));
@@ -132,7 +157,15 @@ async fn follow(mut followed: watch::Receiver<Geo>, tell: mpsc::Sender<News>, ev
             }
         }
         tokio::select! {
-            changed = followed.changed() => if changed.is_err() { return },
+            changed = followed.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let Wanted { settings, read } = &*followed.borrow_and_update();
+                if let Some(stamps) = read {
+                    last = Some((settings.clone(), stamps.clone()));
+                }
+            }
             () = sleep(every) => {}
         }
     }
@@ -179,8 +212,44 @@ mod tests {
         fs::write(&file, whole).unwrap();
         assert!(running.news.recv().await.unwrap().is_ok());
         let changed = Geo { dry_run: true, ..settings(&file) };
-        running.settings.send(changed.clone()).unwrap();
+        running.follow(&changed, None);
+        assert!(running.follows(&changed));
         assert_eq!(running.news.recv().await.unwrap().unwrap().settings, changed);
+    }
+
+    #[tokio::test]
+    async fn what_a_reload_has_read_is_not_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("country.mmdb");
+        write(&file, "DE");
+        let mut running = look(settings(&file), Duration::from_millis(5));
+        assert!(running.news.recv().await.unwrap().is_ok());
+        let changed = Geo { dry_run: true, ..settings(&file) };
+        running.follow(&changed, Some(&read(&changed).unwrap()));
+        // The next news are of the next file.
+        sleep(Duration::from_millis(50)).await;
+        write(&file, "CN");
+        let compiled = running.news.recv().await.unwrap().unwrap();
+        let place = compiled.place("185.0.0.1".parse().unwrap());
+        assert_eq!(
+            (&compiled.settings, place.country.unwrap().to_string()),
+            (&changed, "CN".to_owned())
+        );
+        // One that changed after the reload had read it is read again.
+        let again = settings(&file);
+        let old = read(&again).unwrap();
+        write(&file, "FR");
+        running.follow(&again, Some(&old));
+        let of_new = async {
+            loop {
+                let compiled = running.news.recv().await.unwrap().unwrap();
+                let place = compiled.place("185.0.0.1".parse().unwrap());
+                if compiled.settings == again && place.country.unwrap().to_string() == "FR" {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), of_new).await.unwrap();
     }
 
     #[test]

@@ -77,14 +77,14 @@ impl Geo {
         match news {
             Happened::News(Ok(compiled)) => self.judge(controller, compiled),
             Happened::News(Err((settings, why))) => {
-                if settings == *self.running.settings.borrow() {
+                if self.running.follows(&settings) {
                     warn!("geo: a database cannot be used: {why}; {}", what_stays(controller));
                     controller.note_geo(Some((GeoState::Failing, why)));
                 }
             }
             Happened::Written((compiled, done)) => {
                 self.is_writing = false;
-                if compiled.settings != *self.running.settings.borrow() {
+                if !self.running.follows(&compiled.settings) {
                     // Other settings are wanted by now, and what was written is not used.
                     self.write(controller);
                     return;
@@ -105,7 +105,7 @@ impl Geo {
 
     /// Uses what was compiled, unless it would shut out who must not be.
     fn judge<D: Datapath>(&mut self, controller: &mut Controller<D>, compiled: Arc<Compiled>) {
-        if compiled.settings != *self.running.settings.borrow() {
+        if !self.running.follows(&compiled.settings) {
             return;
         }
         let objections = controller.geo_objections(&compiled, None, crate::clock::now());
@@ -181,14 +181,14 @@ impl Geo {
         }
     }
 
-    /// Follows other settings from now on.
+    /// Follows other settings from now on, with what a reload has compiled for them.
     pub(super) fn follow<D: Datapath>(
         &mut self,
         controller: &mut Controller<D>,
-        settings: &Settings,
+        (settings, compiled): (&Settings, Option<Compiled>),
         force: bool,
     ) {
-        let is_new = *self.running.settings.borrow() != *settings;
+        let is_new = !self.running.follows(settings);
         controller.want_geo(settings);
         if force && (is_new || self.refused.is_some()) {
             controller.force_geo(Some(settings));
@@ -200,7 +200,10 @@ impl Geo {
                 (self.in_force, self.next) = (None, None);
                 forget(controller);
             }
-            self.running.settings.send_replace(settings.clone());
+            self.running.follow(settings, compiled.as_ref());
+            if let Some(compiled) = compiled {
+                self.judge(controller, Arc::new(compiled));
+            }
         } else if force && let Some(refused) = mem::take(&mut self.refused) {
             warn!(target: MANUAL, "geo: applied by force");
             self.judge(controller, refused);

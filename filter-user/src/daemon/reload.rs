@@ -171,12 +171,10 @@ impl Reloads {
         let (changes, next) = self.running.changes(new);
         let now = crate::clock::now();
         let mut objections = controller.objections(&next.config, how.session, now);
-        match &compiled {
-            Some(Ok(compiled)) => {
-                objections.extend(controller.geo_objections(compiled, how.session, now));
-            }
-            Some(Err(why)) => bail!("nothing is changed: geo: {why}"),
-            None => {}
+        let compiled = compiled.transpose();
+        let compiled = compiled.map_err(|why| anyhow!("nothing is changed: geo: {why}"))?;
+        if let Some(compiled) = &compiled {
+            objections.extend(controller.geo_objections(compiled, how.session, now));
         }
         let exposure = &next.config.exposure;
         let ssh = doctor::ssh_ports(Path::new("/etc")).unwrap_or_default();
@@ -194,7 +192,7 @@ impl Reloads {
             bail!("nothing is changed: {}; `--force` applies it", objections.join("; "));
         }
         if changes.iter().all(|change| change.needs_restart) {
-            geo.follow(controller, &next.config.geo, how.force);
+            geo.follow(controller, (&next.config.geo, compiled), how.force);
             return Ok(Reloaded {
                 changes,
                 objections,
@@ -230,7 +228,7 @@ impl Reloads {
         if !is_same {
             self.trial.begin(&next.config, controller.logins(), now);
         }
-        geo.follow(controller, &next.config.geo, how.force);
+        geo.follow(controller, (&next.config.geo, compiled), how.force);
         self.running = next;
         Ok(Reloaded { changes, objections, applied: true, confirm_within_seconds })
     }

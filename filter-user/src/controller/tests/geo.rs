@@ -28,7 +28,7 @@ fn compiled(bans: &str, admits: &str) -> Arc<Compiled> {
     };
     let policy = settings.policy().unwrap();
     let table = Some(::geo::compile(&databases, &policy).unwrap());
-    Arc::new(Compiled { settings, databases, table })
+    Arc::new(Compiled { settings, databases, table, stamps: Vec::new() })
 }
 
 fn with_known(known: &[[u8; 4]]) -> Controller<NoKernel> {
