@@ -275,7 +275,8 @@ impl Session<'_> {
         match Watch::start(&self.client, &self.settings.bucket).await {
             Ok(watch) => {
                 self.problem = None;
-                // So that there is a last record.
+                // When it comes back, everything before it has been read. The count of records that are left does not
+                // show that: nats-server 2.9 also counts those that were replaced meanwhile.
                 self.give_sign().await;
                 Some(watch)
             }
@@ -309,15 +310,18 @@ impl Session<'_> {
     }
 
     /// Takes a record.
-    fn take(&mut self, Record { key, value, at, is_last }: &Record) {
+    fn take(&mut self, Record { key, value, at }: &Record) {
         self.latest = self.latest.max(*at);
-        let mut has_all = *is_last;
         match key.parse() {
             Ok(Key::Host(host)) if host == self.host => {
                 if let Some(Ok(beat)) = value.as_ref().map(|value| fleet::read::<Beat>(value)) {
-                    // It was given after the reading began, and records come in their order. The count of those that
-                    // are left may never become 0: nats-server 2.9 also counts those that were replaced meanwhile.
-                    has_all |= self.echo(&beat, *at);
+                    // It was given after the reading began, and records come in their order.
+                    let has_all = self.echo(&beat, *at);
+                    if has_all && !self.has_all {
+                        let server = self.client.server_info().server_name;
+                        log::info(&format!("{} has read the bucket on {server}", self.host));
+                    }
+                    self.has_all |= has_all;
                 }
             }
             Ok(Key::Ban(host, network)) if host == self.host => {
@@ -330,11 +334,6 @@ impl Session<'_> {
                 self.view.take(key, update, *at, now);
             }
         }
-        if has_all && !self.has_all {
-            let server = self.client.server_info().server_name;
-            log::info(&format!("{} has read the bucket on {server}", self.host));
-        }
-        self.has_all |= has_all;
     }
 
     /// Whether the last sign of this host comes back.

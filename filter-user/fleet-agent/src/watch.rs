@@ -24,8 +24,6 @@ pub(crate) struct Record {
     pub(crate) value: Option<Bytes>,
     /// When the server stored it, in milliseconds since 1970.
     pub(crate) at: u64,
-    /// Whether it is the last that there is now.
-    pub(crate) is_last: bool,
 }
 
 /// The bucket as it is read.
@@ -79,6 +77,5 @@ fn record(message: &Message, prefix: &str) -> Option<Record> {
         key: message.subject.as_str().strip_prefix(prefix)?.to_owned(),
         value: operation.is_none().then(|| message.payload.clone()),
         at: u64::try_from(at).unwrap_or(0),
-        is_last: info.pending == 0,
     })
 }
