@@ -34,10 +34,16 @@ fn main() -> io::Result<()> {
     write_pages(&command, &pages)
 }
 
+/// The name of a page that describes a program of the same name too (`packaging/man`).
+const ELSEWHERE: &str = "ringfence-fleet";
+
 /// A page for a command, and one for each of its subcommands.
 fn write_pages(command: &Command, directory: &Path) -> io::Result<()> {
     for subcommand in command.get_subcommands().filter(|command| !command.is_hide_set()) {
         write_pages(subcommand, directory)?;
+    }
+    if command.get_display_name() == Some(ELSEWHERE) {
+        return Ok(());
     }
     // Without it, the pages name their package as `ringfence-ban 0.1.0`.
     let source = concat!("ringfence ", env!("CARGO_PKG_VERSION"));
