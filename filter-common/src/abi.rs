@@ -273,7 +273,7 @@ pub struct Config {
     pub jiffies_epoch: u64,
     /// Nanoseconds per jiffy.
     pub tick: u64,
-    /// The end of the maintenance that closes SIP; zero if there is none.
+    /// The end of the last maintenance, before which SIP is closed; zero if there was none.
     pub maintenance_until: u64,
     /// How long a peer is known after it has proved itself, in nanoseconds.
     pub known_for: u64,

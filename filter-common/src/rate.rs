@@ -45,6 +45,13 @@ impl Gcra {
         Self { interval, tolerance: interval.saturating_mul(burst.saturating_sub(1)) }
     }
 
+    /// The same limit with a rate and bursts this many times as large. No limit stays none.
+    #[must_use]
+    pub fn times(self, factor: u64) -> Self {
+        let interval = self.interval.checked_div(factor).unwrap_or(self.interval);
+        Self { interval: if self.interval == 0 { 0 } else { interval.max(1) }, ..self }
+    }
+
     /// Whether `bucket` has room for a packet at `now`: [`take`](Self::take) without consuming.
     #[inline(always)]
     pub fn has_room(&self, bucket: &impl Bucket, now: u64) -> bool {
@@ -77,7 +84,6 @@ impl Gcra {
     /// Consumes the cost of this many packets at once, or bytes if the limit counts bytes, fewer than
     /// 2^20. An empty bucket lets any amount through and goes into debt, because otherwise amounts larger
     /// than the burst would never pass.
-    /// larger than the burst would never get through.
     #[inline(always)]
     pub fn take_units(&self, bucket: &impl Bucket, now: u64, units: u64) -> bool {
         if self.interval == 0 {
@@ -150,6 +156,19 @@ mod tests {
         let bucket = AtomicU64::new(0);
         assert!(limit.take(&bucket, SECOND));
         assert_eq!((0..100).filter(|_| limit.take(&bucket, 1_000_000 * SECOND)).count(), 5);
+    }
+
+    #[test]
+    fn a_limit_is_multiplied() {
+        let limit = Gcra::new(10, SECOND, 50).times(10);
+        let bucket = AtomicU64::new(0);
+        assert_eq!((0..1000).filter(|_| limit.take(&bucket, SECOND)).count(), 500 - 9);
+        assert_eq!((0..1000).filter(|_| limit.take(&bucket, 2 * SECOND)).count(), 100);
+        // What was taken of the larger limit is given back in the time that the smaller one takes, not later.
+        assert!(bucket.load(Ordering::Relaxed) - 2 * SECOND <= 5 * SECOND);
+        assert_eq!(Gcra::default().times(10), Gcra::default());
+        assert_eq!(Gcra { interval: 3, tolerance: 9 }.times(10).interval, 1);
+        assert_eq!(Gcra { interval: 3, tolerance: 9 }.times(0).interval, 3);
     }
 
     #[test]

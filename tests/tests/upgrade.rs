@@ -4,15 +4,18 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use ringfence_tests::asterisk;
 use ringfence_tests::child::{self, OnSignal};
+use ringfence_tests::guesser::dial;
 use ringfence_tests::netns::Netns;
 use ringfence_tests::phone::{Account, Phone};
-use ringfence_tests::scratch;
+use ringfence_tests::sip::{self, Answer, Start};
 use ringfence_tests::world::{PBX, PBX6, SIP_PORT, World, until};
+use ringfence_tests::{asterisk, scratch};
 
 /// The phones of each case.
 const PHONES: u16 = 500;
@@ -21,8 +24,15 @@ const SOON: Duration = Duration::from_mins(3);
 /// A phone registers once.
 const ONCE: Duration = Duration::from_hours(1);
 /// The reasons for which a limit drops a packet.
-const LIMITS: [&str; 5] =
-    ["register-limit", "prefix-limit", "shared-limit", "greylist", "known-limit"];
+const LIMITS: [&str; 7] = [
+    "register-limit",
+    "syn-limit",
+    "stream-limit",
+    "prefix-limit",
+    "shared-limit",
+    "greylist",
+    "known-limit",
+];
 
 /// The addresses of the phones: half of them IPv4, from two networks, and half of them IPv6, from one.
 fn addresses() -> Vec<IpAddr> {
@@ -68,14 +78,33 @@ fn register_all(world: &World, accounts: &[(String, String)], meanwhile: impl Fn
     assert!(failed.is_empty(), "{} failed: {:?}\n{reasons:?}", failed.len(), failed.first());
 }
 
+fn accounts() -> Vec<(String, String)> {
+    (0..PHONES).map(|n| (format!("site{n}"), format!("secret-of-{n}"))).collect()
+}
+
+fn world(accounts: &[(String, String)]) -> World {
+    let mut options = asterisk::Options::default();
+    options.endpoints.extend(accounts.iter().cloned());
+    World::with(&options, |_defaults| ()).unwrap()
+}
+
+/// Closes or opens SIP.
+fn maintenance(world: &World, arguments: &[&str]) {
+    let all = [&["maintenance"], arguments].concat();
+    world.ringfence.client().run(&all, false).unwrap().success("maintenance").unwrap();
+}
+
+/// The packets that a limit has dropped.
+fn limited(world: &World) -> u64 {
+    let reasons = world.ringfence.status().unwrap().reasons;
+    LIMITS.iter().filter_map(|name| reasons.get(*name)).map(|count| count.packets).sum()
+}
+
 #[test]
 #[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
 fn all_phones_get_in_after_maintenance() {
-    let accounts: Vec<(String, String)> =
-        (0..PHONES).map(|n| (format!("site{n}"), format!("secret-of-{n}"))).collect();
-    let mut options = asterisk::Options::default();
-    options.endpoints.extend(accounts.iter().cloned());
-    let world = World::with(&options, |_defaults| ()).unwrap();
+    let accounts = accounts();
+    let world = world(&accounts);
     let directory = scratch::directory("upgrade").unwrap();
     let batch = directory.path().join("addresses");
     let mut text = String::new();
@@ -88,25 +117,99 @@ fn all_phones_get_in_after_maintenance() {
     run_ip(&world.hosts.pbx, &["route", "add", "10.77.0.0/16", "dev", "eth0"]);
     run_ip(&world.hosts.pbx, &["-6", "route", "add", "fd77::/64", "dev", "eth0"]);
 
-    let maintenance = |arguments: &[&str]| {
-        let all = [&["maintenance"], arguments].concat();
-        world.ringfence.client().run(&all, false).unwrap().success("maintenance").unwrap();
-    };
-    let limited = || -> u64 {
-        let reasons = world.ringfence.status().unwrap().reasons;
-        LIMITS.iter().filter_map(|name| reasons.get(*name)).map(|count| count.packets).sum()
-    };
     // First they are new, then known.
     for is_known in [false, true] {
-        maintenance(&["on", "--for", "30m", "--closed-to-known"]);
-        register_all(&world, &accounts, || maintenance(&["off"]));
+        maintenance(&world, &["on", "--for", "30m", "--closed-to-known"]);
+        register_all(&world, &accounts, || maintenance(&world, &["off"]));
         assert_eq!(
-            limited(),
+            limited(&world),
             0,
             "known: {is_known}: {:?}",
             world.ringfence.status().unwrap().reasons
         );
     }
+    drop(directory);
+    world.end().unwrap();
+}
+
+/// Registers over a TCP connection, as a phone does: with what it sends until it is known.
+fn register_over_tcp(mut stream: TcpStream, (name, password): &(String, String)) -> u16 {
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    let local = stream.local_addr().unwrap();
+    let uri = format!("sip:{PBX}");
+    let mut authorization = String::new();
+    for cseq in 1.. {
+        let request = format!(
+            "REGISTER {uri} SIP/2.0\r\n\
+             Via: SIP/2.0/TCP {local};rport;branch=z9hG4bK{name}-{cseq}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:{name}@{PBX}>;tag=phone\r\nTo: <sip:{name}@{PBX}>\r\n\
+             Call-ID: tcp-{name}\r\nCSeq: {cseq} REGISTER\r\n\
+             Contact: <sip:{name}@{local};transport=tcp>\r\nExpires: 120\r\n\
+             User-Agent: Ringfence lab phone\r\n{authorization}Content-Length: 0\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut said = Vec::new();
+        while !said.windows(4).any(|end| end == b"\r\n\r\n") {
+            let mut more = [0; 4096];
+            let length = stream.read(&mut more).unwrap();
+            assert!(length > 0, "Asterisk hung up on {name}");
+            said.extend_from_slice(&more[..length]);
+        }
+        let message = sip::parse(&said).unwrap();
+        let Start::Response(status) = message.start else { continue };
+        let Some(challenge) = message.challenge.filter(|_| status == 401 && cseq == 1) else {
+            return status;
+        };
+        let answer =
+            Answer { username: name, password, method: "REGISTER", uri: &uri, cnonce: "0a4f113b" };
+        authorization = format!("Authorization: {}\r\n", answer.header(&challenge));
+    }
+    0
+}
+
+/// The address of a phone over TCP: two phones behind each address of one network.
+fn behind(number: u16) -> IpAddr {
+    IpAddr::from([10, 77, 9, u8::try_from(number / 2 + 1).unwrap()])
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn all_phones_of_a_network_get_in_over_tcp_after_maintenance() {
+    let accounts = accounts();
+    let world = world(&accounts);
+    let directory = scratch::directory("upgrade-tcp").unwrap();
+    let batch = directory.path().join("addresses");
+    let line = |n| format!("addr add {}/32 dev eth0\n", behind(2 * n));
+    fs::write(&batch, (0..PHONES / 2).map(line).collect::<String>()).unwrap();
+    run_ip(&world.hosts.attacker, &["-batch", batch.to_str().unwrap()]);
+    run_ip(&world.hosts.pbx, &["route", "add", "10.77.0.0/16", "dev", "eth0"]);
+
+    maintenance(&world, &["on", "--for", "30m"]);
+    maintenance(&world, &["off"]);
+    let start = Instant::now();
+    let target = SocketAddr::new(PBX, SIP_PORT);
+    thread::scope(|scope| {
+        let phones: Vec<_> = (0..PHONES)
+            .zip(&accounts)
+            .map(|(number, account)| {
+                let host = &world.hosts.attacker;
+                scope.spawn(move || {
+                    // A busy machine may not answer within the time that `dial` waits.
+                    let stream = (0..60).find_map(|_| dial(host, behind(number), target).ok());
+                    register_over_tcp(stream.unwrap(), account)
+                })
+            })
+            .collect();
+        let statuses: Vec<u16> = phones.into_iter().map(|phone| phone.join().unwrap()).collect();
+        assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    });
+    let reasons = world.ringfence.status().unwrap().reasons;
+    println!(
+        "{PHONES} phones over TCP: {:.1} s, {} dropped",
+        start.elapsed().as_secs_f64(),
+        limited(&world)
+    );
+    assert_eq!(limited(&world), 0, "{reasons:?}");
     drop(directory);
     world.end().unwrap();
 }

@@ -54,7 +54,7 @@ use super::port::{
 use super::programs::Place;
 use super::requirements;
 use super::reuse::reuse;
-use super::settings::{Guarded, Mode as Wanted, Settings, UserAgent};
+use super::settings::{Guarded, Limit, Mode as Wanted, Settings, UserAgent};
 use super::sockets;
 use super::trust;
 use super::unread::Unread;
@@ -91,6 +91,8 @@ pub struct Kernel {
     counters: Counters,
     capacity: u32,
     remember: Duration,
+    /// The usual limit of bytes of a network.
+    prefix_bytes: Limit,
     mode: Wanted,
     checks: u32,
     bans_ipv6: u32,
@@ -250,6 +252,7 @@ impl Kernel {
             counters: Counters::new(take(first, maps::COUNTERS)?)?,
             capacity: settings.bans,
             remember: settings.peers.remember,
+            prefix_bytes: settings.limits.tcp_bytes.prefix,
             mode: settings.mode,
             checks: 0,
             bans_ipv6: settings.bans_ipv6,
@@ -325,6 +328,7 @@ impl Kernel {
         self.trusted_by_route = settings.trusted_by_route;
         self.user_agents.clone_from(&settings.signatures.user_agents);
         self.remember = settings.peers.remember;
+        self.prefix_bytes = settings.limits.tcp_bytes.prefix;
         self.heart.set_after(settings.unattended_after);
         self.write(settings, Clocks { epoch: old.jiffies_epoch, tick: old.tick })
     }
@@ -336,7 +340,20 @@ impl Kernel {
         self.write_ports()?;
         configure::write_signatures(&mut self.signatures, &settings.signatures.user_agents)?;
         let old = self.config.get()?;
-        self.config.set(&configure::config(settings, &old, clocks, self.bans.lines()))
+        let lines = self.bans.lines();
+        self.config.set(&configure::config(settings, &old, clocks, lines, clock::now()))
+    }
+
+    /// Ends the time after maintenance in which phones come back.
+    fn check_return(&mut self) -> Result<()> {
+        let mut config = self.config.get()?;
+        let now = clock::now();
+        let usual = configure::prefix_bytes(self.prefix_bytes, config.maintenance_until, now);
+        if config.prefix_bytes == usual {
+            return Ok(());
+        }
+        config.prefix_bytes = usual;
+        self.config.set(&config)
     }
 
     fn write_ports(&mut self) -> Result<()> {
@@ -374,6 +391,8 @@ impl Kernel {
         let mut notes = Vec::new();
         notes
             .extend(self.check_clock().err().map(|error| format!("the kernel's clock: {error:#}")));
+        let checked = self.check_return();
+        notes.extend(checked.err().map(|error| format!("the limits after maintenance: {error:#}")));
         self.checks = self.checks.wrapping_add(1);
         if self.checks.is_multiple_of(CHECKS_PER_PRUNING) {
             self.forget_peers(clock::now());
@@ -542,7 +561,14 @@ impl Datapath for Kernel {
         if closed.is_some_and(|closed| !closed.known_allowed) {
             config.flags |= FLAG_CLOSED_TO_KNOWN;
         }
-        config.maintenance_until = closed.map_or(0, |closed| closed.until.0);
+        let now = clock::now();
+        config.maintenance_until = match closed {
+            Some(closed) => closed.until.0,
+            // The program's clock is behind by up to a tick.
+            None => config.maintenance_until.min(now.0.saturating_sub(config.tick)),
+        };
+        config.prefix_bytes =
+            configure::prefix_bytes(self.prefix_bytes, config.maintenance_until, now);
         self.config.set(&config)
     }
 

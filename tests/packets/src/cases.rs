@@ -726,6 +726,17 @@ impl World {
         Self { bytes: Box::new(bursts.map(limit)), ..self }
     }
 
+    /// With the limit of bytes of a network as it is for a while after maintenance
+    /// (`configure::prefix_bytes` of the crate `datapath`).
+    #[must_use]
+    pub fn after_maintenance(mut self) -> Self {
+        if let Some(of_network) = &mut self.bytes[2] {
+            of_network.events *= 10;
+            of_network.burst *= 10;
+        }
+        self
+    }
+
     /// With another limit of known peers.
     #[must_use]
     pub fn known_limit(self, burst: u64) -> Self {

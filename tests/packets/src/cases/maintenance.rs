@@ -1,9 +1,11 @@
 //! Rows about SIP that is closed for maintenance.
 
 use filter_common::abi::{SCOPE_ALL, SCOPE_SIP};
+use std::net::{IpAddr, Ipv6Addr};
+
 use filter_common::decision::Reason::{
     self, Banned, Flooding, Fragment, Known, KnownLimit, Maintenance, Malformed, OtherPort,
-    OtherProtocol, Register, TcpControl, Trusted,
+    OtherProtocol, PrefixLimit, Register, SharedLimit, StreamLimit, TcpControl, Trusted,
 };
 
 use super::Ends::{Ago, In, Never};
@@ -15,7 +17,7 @@ const V6: &str = "2001:db8::66";
 
 /// The rows.
 pub fn cases() -> Vec<Case> {
-    [closed(), open()].concat()
+    [closed(), open(), returns()].concat()
 }
 
 fn from(source: &str) -> Frame {
@@ -87,5 +89,34 @@ fn open() -> Vec<Case> {
         row("icmp", &from("192.0.2.67").protocol(1), &to_all, OtherProtocol),
         row("a later fragment", &from("192.0.2.67").fragment(9, false), &to_all, Fragment),
         row("malformed", &from("192.0.2.67").udp_len(7), &to_all, Malformed),
+    ]
+}
+
+/// Phones of one network that come back over TCP, each with the bytes that it sends until it is known.
+fn returns() -> Vec<Case> {
+    const BYTES: usize = 1200;
+    let phone = |source: IpAddr| {
+        let empty = messages::request_with("REGISTER", "X-Pad: \r\n", "");
+        let padding = "x".repeat(BYTES - empty.len());
+        let register = messages::request_with("REGISTER", &format!("X-Pad: {padding}\r\n"), "");
+        Frame::from(source).tcp(5060).payload(register)
+    };
+    let phones = |count: u16| {
+        let address = |n| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 1, n).into();
+        (0..count).map(move |n| phone(address(n)).build())
+    };
+    let usual = World::default();
+    let after = usual.clone().after_maintenance();
+    let last = phone(ip(V6));
+    let row = |name: &str, world: &World, expect| row(name, &last, world, expect);
+    vec![
+        row("as usual, the 106th phone of a network", &usual, Register).then(phones(105)),
+        row("as usual, the 107th phone of a network", &usual, PrefixLimit).then(phones(106)),
+        row("has ended, the 500th phone of a network", &after, Register).then(phones(499)),
+        // The limits of all sources, and of a connection, are as always.
+        row("has ended, the 541st phone of a network", &after, Register).then(phones(540)),
+        row("has ended, the 542nd phone of a network", &after, SharedLimit).then(phones(541)),
+        row("has ended, 20 on one connection", &after, Register).after(19),
+        row("has ended, 21 on one connection", &after, StreamLimit).after(20),
     ]
 }
