@@ -14,6 +14,9 @@ use anyhow::Result;
 use crate::clock::KernelTime;
 use crate::whole_file;
 
+/// The confirmation in the history.
+pub const CONFIRM: &str = "confirm the first start";
+
 /// The name of the file.
 const NAME: &str = "confirmation";
 

@@ -20,6 +20,7 @@ use serde::Serialize;
 use crate::client;
 use crate::config::DEFAULT_PATH;
 use crate::datapath;
+use crate::whole_file;
 
 /// How `panic` begins the line in the file.
 const BY: &str = "disabled by ";
@@ -40,14 +41,44 @@ pub fn is_set(file: &Path) -> bool {
 /// The most bytes of the file that are read.
 const NOTE_MAX: u64 = 512;
 
-/// The text of the file: the user, the time and the reason.
-pub fn note(reason: Option<&str>) -> String {
+/// The user who runs this command.
+fn user() -> String {
     let By { sudo_user, from, .. } = client::by();
     let user = sudo_user.unwrap_or_else(|| "root".to_owned());
     let from = from.map(|from| format!(" from {from}")).unwrap_or_default();
+    format!("{user}{from}")
+}
+
+/// The text of the file: the user, the time and the reason.
+pub fn note(reason: Option<&str>) -> String {
+    let user = user();
     let reason = reason.map(|reason| format!(": {}", reason.escape_debug())).unwrap_or_default();
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
-    format!("{BY}{user}{from}, {now}{reason}\n")
+    format!("{BY}{user}, {now}{reason}\n")
+}
+
+/// The name of a file of the state directory with the user of the last `panic --off`, until the daemon has recorded it.
+const ENDED: &str = "panic-ended";
+
+/// Leaves a note for the history: that this user ends the panic.
+///
+/// # Errors
+///
+/// If it cannot be written.
+pub fn note_end(state: &Path) -> Result<()> {
+    if state.is_dir() {
+        whole_file::replace(&state.join(ENDED), format!("{}\n", user()).as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Takes the user from the note of [`note_end`], if there is one.
+pub fn take_end(state: &Path) -> Option<String> {
+    let file = state.join(ENDED);
+    let by = start(&file).lines().next().unwrap_or_default().trim().escape_debug().to_string();
+    // It counts for one end only. In most cases there is none.
+    drop(fs::remove_file(file));
+    (!by.is_empty()).then_some(by)
 }
 
 /// Who has created the file, and why.
@@ -59,17 +90,22 @@ pub struct Note {
     pub reason: Option<String>,
 }
 
-/// Reads the file; `None` if it does not exist.
-pub fn read(file: &Path) -> Option<Note> {
-    if !is_set(file) {
-        return None;
-    }
+/// The start of the file, as text.
+fn start(file: &Path) -> String {
     let mut text = Vec::new();
     if let Ok(opened) = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(file) {
         // What was read before an error is worth showing.
         drop(opened.take(NOTE_MAX).read_to_end(&mut text));
     }
-    let text = String::from_utf8_lossy(&text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Reads the file; `None` if it does not exist.
+pub fn read(file: &Path) -> Option<Note> {
+    if !is_set(file) {
+        return None;
+    }
+    let text = start(file);
     let line = text.lines().next().unwrap_or_default();
     let note = line.strip_prefix(BY).and_then(|rest| rest.split_once(", "));
     let Some((by, rest)) = note else {
@@ -170,6 +206,19 @@ mod tests {
         assert_eq!(reason.as_deref(), Some("nobody: can\\ncall"));
         assert!(written.starts_with(&format!("disabled by {by}")), "{written}");
         assert_eq!(note(super::note(None).as_bytes()).1, None);
+    }
+
+    #[test]
+    fn who_ends_it_is_taken_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path();
+        assert_eq!(take_end(state), None);
+        note_end(state).unwrap();
+        assert_eq!(take_end(state), Some(user()));
+        assert_eq!(take_end(state), None);
+        fs::write(state.join(ENDED), "a\x1b[31m\nb").unwrap();
+        assert_eq!(take_end(state).as_deref(), Some("a\\u{1b}[31m"));
+        note_end(&state.join("none")).unwrap();
     }
 
     #[test]

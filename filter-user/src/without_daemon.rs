@@ -1,5 +1,5 @@
-//! `bans` and `unban` while no daemon runs. They use a controller over the pinned maps and the store, so
-//! that the answers are the same as the daemon's.
+//! `bans`, `unban` and the history of `confirm` while no daemon runs. They use a controller over the pinned
+//! maps and the store, so that the answers are the same as the daemon's.
 //!
 //! A change is written to the store before the kernel. So a failure leaves both unchanged, or the ban is
 //! lifted in the store and remains in the kernel until its end.
@@ -101,6 +101,21 @@ impl Asker {
     pub fn end(self) -> Result<()> {
         self.instead.map_or(Ok(()), WithoutDaemon::end)
     }
+}
+
+/// Records a manual change in the history. Does nothing without a store.
+///
+/// # Errors
+///
+/// If a daemon runs, or the store cannot be written.
+pub fn note(config: &Config, action: &str) -> Result<()> {
+    let Some(mut instead) = change(config)? else { return Ok(()) };
+    let who = instead.changing.as_ref().map_or("", |changing| &*changing.who).to_owned();
+    let now = clock::read();
+    instead.controller.set_clock(now);
+    instead.controller.note_change(None, &who, action.to_owned(), now.kernel);
+    instead.carry_out()?;
+    instead.end()
 }
 
 /// A controller without a daemon around it.

@@ -93,6 +93,8 @@ fn the_emergency_switch_needs_no_daemon() {
     let noted = || changes(&ringfence).into_iter().map(|(_, action)| action).collect::<Vec<_>>();
     let ends = |noted: &[String]| noted.iter().filter(|it| it.starts_with("end the panic")).count();
     assert!(until(SOON, || ends(&noted()) == 1), "{:?}", noted());
+    let ended = changes(&ringfence).into_iter().find(|(_, action)| action == "end the panic");
+    assert!(ended.is_some_and(|(by, _)| by.starts_with("root")), "{:?}", changes(&ringfence));
     let panics = |noted: &[String]| {
         noted.iter().filter(|it| *it == "panic, no packet is dropped: test\\n").count()
     };
@@ -155,6 +157,7 @@ fn a_first_start_is_to_be_confirmed() {
     run(&ringfence, &["confirm"]);
     ringfence.restart(&hosts.pbx).unwrap();
     assert!(!reaches() && state(&ringfence) == "enforcing");
+    assert_eq!(changes(&ringfence).iter().filter(confirms).count(), 2, "{:?}", changes(&ringfence));
     drop((ringfence, hosts));
     nothing_is_left().unwrap();
 }

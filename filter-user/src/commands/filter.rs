@@ -8,13 +8,13 @@ use anyhow::{Context as _, Result, bail};
 use api::{Confirmed, Request};
 use filter_common::decision::Reason;
 use filter_user::cli::{Capture, Cli, MaintenanceVerb, Panic};
-use filter_user::confirmation::Confirmation;
+use filter_user::confirmation::{CONFIRM, Confirmation};
 use filter_user::logging::say;
-use filter_user::{capture, client, datapath, disable, report};
+use filter_user::{capture, client, datapath, disable, report, without_daemon};
 use log::Level;
 use serde::Serialize;
 
-use super::common::{ask, paths, print, print_json, socket};
+use super::common::{ask, of_daemon, paths, print, print_json, socket};
 
 pub(crate) fn maintain(cli: &Cli, maintenance: &MaintenanceVerb) -> Result<()> {
     let (what, output) = match maintenance {
@@ -44,6 +44,12 @@ pub(crate) fn confirm(cli: &Cli, json: bool) -> Result<()> {
             }
             let was_awaited = Confirmation::read(&state, false) != Confirmation::Confirmed;
             Confirmation::Confirmed.write(&state)?;
+            if was_awaited && let Some(config) = of_daemon(cli) {
+                // What was asked for is done.
+                without_daemon::note(&config, CONFIRM).unwrap_or_else(|error| {
+                    say(Level::Warn, &format!("the history does not contain this: {error:#}"));
+                });
+            }
             let done = Confirmed { was_awaited };
             if json { print_json(&done) } else { print(&report::confirmed(&done)) }
         }
@@ -51,8 +57,11 @@ pub(crate) fn confirm(cli: &Cli, json: bool) -> Result<()> {
 }
 
 pub(crate) fn panic(cli: &Cli, Panic { off, reason, output }: &Panic) -> Result<()> {
-    let (file, bpffs) = (disable::file(cli.config.as_deref()), paths(cli)?.bpffs);
+    let (file, paths) = (disable::file(cli.config.as_deref()), paths(cli)?);
+    let bpffs = paths.bpffs;
     let has_filter = if *off {
+        // Without it the history only says that the file was removed.
+        drop(disable::note_end(&paths.state));
         disable::enable(&file, &bpffs)?
     } else {
         disable::disable(&file, &bpffs, &disable::note(reason.as_deref()))?

@@ -11,15 +11,12 @@ use super::reload::Reloads;
 use super::server::Question;
 use crate::clock::KernelTime;
 use crate::config::Config;
-use crate::confirmation::Confirmation;
+use crate::confirmation::{CONFIRM, Confirmation};
 use crate::controller::Controller;
 use crate::datapath::{Datapath, Kernel};
 use crate::disable::{self, Note};
 use crate::duration;
 use crate::log_budget::MANUAL;
-
-/// The confirmation in the history.
-const CONFIRM: &str = "confirm the first start";
 
 /// The switch and the confirmation, as they are now.
 pub(super) struct Safety {
@@ -173,14 +170,19 @@ impl Safety {
     /// Records in the history whether the switch is on.
     fn note_switch(&self, controller: &mut Controller<Kernel>) {
         let file = self.switch.display();
-        let (who, action) = match &self.switched {
-            Some(Note { by, reason }) => {
+        // A note of an earlier end must not count for the next one.
+        let ended_by = disable::take_end(&self.state);
+        let (who, action) = match (&self.switched, ended_by) {
+            (Some(Note { by, reason }), _) => {
                 let reason = reason.as_deref().map_or_else(String::new, |why| format!(": {why}"));
-                (&**by, format!("panic, no packet is dropped{reason}"))
+                (by.clone(), format!("panic, no packet is dropped{reason}"))
             }
-            None => ("an unknown user", format!("end the panic by removing {file}")),
+            (None, Some(by)) => (by, "end the panic".to_owned()),
+            (None, None) => {
+                ("an unknown user".to_owned(), format!("end the panic by removing {file}"))
+            }
         };
-        controller.note_switch(self.switched.is_some(), who, action, crate::clock::now());
+        controller.note_switch(self.switched.is_some(), &who, action, crate::clock::now());
     }
 
     fn apply(&self, controller: &mut Controller<Kernel>) {
