@@ -4,11 +4,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use ringfence_tests::child::{self, OnSignal};
+use ringfence_tests::child::{self, Finished, OnSignal};
 use ringfence_tests::guesser;
 use ringfence_tests::netns::Netns;
 use ringfence_tests::ringfence::{self, Config, Ringfence};
@@ -287,6 +289,53 @@ fn nobody_is_locked_out_by_the_configuration() {
         assert!(reloaded.stderr.contains("exposure.closed"), "{reloaded:?}");
     }
     assert_eq!(dropped(&ringfence), 0);
+    drop((ringfence, hosts));
+    nothing_is_left().unwrap();
+}
+
+/// Runs a command below a process named `sshd` that holds a connection of this source to this port, as in a
+/// session over ssh. It has none of the variables that sshd sets, because `sudo` takes them away.
+fn in_session(hosts: &Hosts, ringfence: &Ringfence, port: u16, words: &[&str]) -> Finished {
+    let listener = hosts.pbx.run_in(|| Ok(TcpListener::bind((PBX, port))?)).unwrap();
+    let client = dial(hosts, ATTACKERS[1], port).unwrap();
+    let (session, from) = listener.accept().unwrap();
+    assert_eq!(from.ip(), ATTACKERS[1]);
+    let directory = tempfile::tempdir().unwrap();
+    let sshd = directory.path().join("sshd");
+    symlink("/bin/sh", &sshd).unwrap();
+    let mut command = hosts.pbx.command(&sshd);
+    // The shell must stay above the command.
+    command.args(["-c", "\"$@\"; status=$?; exit $status", "sshd"]);
+    command.arg(ringfence::built().unwrap()).arg("--socket").arg(ringfence.client().socket());
+    command.args(words).env_remove("SSH_CONNECTION").stdin(OwnedFd::from(session));
+    let done = child::finish("a session", &mut command, SOON * 4, OnSignal::Stop).unwrap();
+    drop(client);
+    done
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn the_port_of_the_session_that_types_it_is_not_closed() {
+    const OTHER_PORT: u16 = 2222;
+    let hosts = Hosts::new().unwrap();
+    let mut ringfence = start(&hosts, "");
+    for (more, says) in [
+        ("exposure: {closed: [2222/tcp]}\n", "closes port 2222, on which sshd listens"),
+        ("exposure: {trusted: [2000-3000/tcp]}\n", "could not log in again on port 2222"),
+    ] {
+        ringfence.configure(|config| more.clone_into(&mut config.more)).unwrap();
+        let refused = in_session(&hosts, &ringfence, OTHER_PORT, &["reload"]);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        assert!(refused.stderr.contains(says), "{refused:?}");
+        assert!(refused.stderr.contains(&ATTACKERS[1].to_string()) || !says.contains("log in"));
+        // It is as open as before.
+        assert!(in_session(&hosts, &ringfence, OTHER_PORT, &["status"]).status.success());
+        // What only another port needs is no objection, and the administrator may insist.
+        let other = in_session(&hosts, &ringfence, 1999, &["reload", "--dry-run"]);
+        assert!(other.status.success() && !other.stdout.contains("2222, on which"), "{other:?}");
+    }
+    in_session(&hosts, &ringfence, OTHER_PORT, &["reload", "--force"]).success("reload").unwrap();
+    assert!(!connects(&hosts, ATTACKERS[1], OTHER_PORT));
     drop((ringfence, hosts));
     nothing_is_left().unwrap();
 }

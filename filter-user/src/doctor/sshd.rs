@@ -15,7 +15,7 @@ pub(super) fn examine(config: &Config, etc: &Path) -> Option<Finding> {
     let Scope::Ports(_) = jail.scope else { return None };
     let (_, class) = config.ports.iter().find(|(scope, _)| *scope == jail.scope)?;
     let closed = |port: &u16| class.tcp.iter().any(|range| range.contains(*port));
-    let listens = ports(&etc.join("ssh"))?;
+    let listens = ports(etc)?;
     let open: Vec<String> =
         listens.iter().filter(|port| !closed(port)).map(ToString::to_string).collect();
     let all = listens.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -29,8 +29,10 @@ pub(super) fn examine(config: &Config, etc: &Path) -> Option<Finding> {
     })
 }
 
-/// The ports on which sshd listens (`sshd_config(5)`); `None` if there is none on this host.
+/// The ports on which sshd listens (`sshd_config(5)`), by its files below `etc`; `None` if there is none on this
+/// host.
 pub(crate) fn ports(etc: &Path) -> Option<Vec<u16>> {
+    let etc = etc.join("ssh");
     let main = fs::read_to_string(etc.join("sshd_config")).ok()?;
     let drop_ins = fs::read_dir(etc.join("sshd_config.d")).into_iter().flatten().flatten();
     let mut drop_ins: Vec<PathBuf> = drop_ins.map(|entry| entry.path()).collect();
