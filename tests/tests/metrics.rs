@@ -74,6 +74,47 @@ fn queries() -> Vec<String> {
     queries
 }
 
+/// What Grafana's own schema asks for and a mistake would break: it would import the dashboard all the same.
+#[test]
+fn the_dashboard_is_whole() {
+    let text = fs::read_to_string(packaging().join("grafana/ringfence.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let variables: BTreeSet<&str> = dashboard["templating"]["list"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|variable| variable["name"].as_str().unwrap())
+        .collect();
+    let (mut ids, mut taken) = (BTreeSet::new(), BTreeSet::new());
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let title = panel["title"].as_str().unwrap();
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title}: its id is not the only one");
+        assert!(!panel["type"].as_str().unwrap().is_empty(), "{title} has no type");
+        assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{title} has no unit");
+        let place = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+        assert!(place("x") + place("w") <= 24, "{title} is beyond the edge");
+        for x in place("x")..place("x") + place("w") {
+            for y in place("y")..place("y") + place("h") {
+                assert!(taken.insert((x, y)), "{title} covers another panel");
+            }
+        }
+        let mut names = BTreeSet::new();
+        for target in panel["targets"].as_array().unwrap() {
+            assert!(names.insert(target["refId"].as_str().unwrap()), "{title}: two of a refId");
+            assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
+            let query = target["expr"].as_str().unwrap();
+            assert!(query.contains("instance=~\"$instance\""), "{title} shows all hosts: {query}");
+        }
+    }
+    // Those that Grafana itself has begin with two underscores.
+    for used in text.split('$').skip(1) {
+        let used = used.trim_start_matches('{');
+        let end = used.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap();
+        let name = &used[..end];
+        assert!(name.starts_with("__") || variables.contains(name), "there is no variable {name}");
+    }
+}
+
 /// The names of metrics in a query or a rule.
 fn names(text: &str) -> BTreeSet<&str> {
     let is_in_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
