@@ -14,7 +14,7 @@ use api::{
 };
 
 pub(crate) use self::text::{
-    count, left, line, roughly, shown as shown_time, shown_text, table, when, when_exactly,
+    count, left, line, place, roughly, shown as shown_time, shown_text, table, when, when_exactly,
 };
 use self::text::{counts, note, under, until};
 pub(crate) use self::why::sentences;
@@ -437,10 +437,13 @@ pub fn bans(rows: &[BanRow], enforcing: bool, is_first: bool) -> String {
     let rows: Vec<Vec<String>> = rows
         .iter()
         .map(|ban| {
-            let reason = match &ban.except[..] {
+            let mut reason = match &ban.except[..] {
                 [] => shown_text(&ban.reason),
                 except => format!("{}; except {}", shown_text(&ban.reason), except.join(", ")),
             };
+            if let Some(place) = place(ban.country.as_deref(), ban.asn) {
+                reason = format!("{reason}; {place}");
+            }
             let end = ban.until.as_deref();
             vec![
                 ban.network.clone(),
@@ -682,8 +685,8 @@ mod tests {
                     until: Some("2031-01-02T00:00:00Z".to_owned()),
                     packets: 4_000_000,
                     reason: reason.to_owned(),
-                    country: None,
-                    asn: None,
+                    country: Some("RU".to_owned()),
+                    asn: Some(64_500),
                 };
                 let other = BanRow {
                     network: "192.0.2.1".to_owned(),
@@ -698,7 +701,7 @@ mod tests {
                     "{width:?}\n{text}"
                 );
                 let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-                for expected in [network, jail, reason, "except 192.0.2.9"] {
+                for expected in [network, jail, reason, "except 192.0.2.9; RU AS64500"] {
                     assert!(words.contains(expected), "{expected}\n{text}");
                 }
             }

@@ -39,6 +39,9 @@ pub struct ActivePage {
     pub sources: Vec<ActiveSource>,
     /// The number of remembered sources that are not listed.
     pub more: u64,
+    /// The packets of all sources over a limit that the filter has reported since the start of the daemon.
+    #[serde(default)]
+    pub over_limit: u64,
     /// The packets that matched the bans of the networks in the request, in its order.
     pub packets: Vec<u64>,
     /// The accounts on which many sources fail, at most 16, the latest first.
@@ -65,12 +68,22 @@ pub struct ActiveSource {
     pub proven: bool,
     /// The last limit that it was over; null if there is none.
     pub limit: Option<Limit>,
+    /// Its packets over a limit that the filter has reported while it is remembered. The filter counts all, but reports
+    /// at most 200 a second on each processor.
+    #[serde(default)]
+    pub over_limit: u64,
     /// The jail that is closest to a ban of it; null if no jail remembers a failure of it.
     pub near: Option<Near>,
     /// The widest ban that applies to it; null if there is none.
     pub ban: Option<BanOf>,
     /// Whether it is a known peer.
     pub known: bool,
+    /// The code of its country, by the databases under `geo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
+    /// Its AS number, by the databases under `geo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asn: Option<u32>,
 }
 
 /// An account on which many sources fail.

@@ -25,7 +25,10 @@ const ACCOUNTS_MAX: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct ActiveSources {
     failed: Latest<Failed>,
-    limited: Latest<()>,
+    /// With the number of packets that were reported.
+    limited: Latest<u64>,
+    /// The same of all sources.
+    reported: u64,
 }
 
 /// The failures of a source.
@@ -89,7 +92,9 @@ impl<D: Datapath> Controller<D> {
 
     /// Records a source over a limit.
     pub(super) fn note_limited(&mut self, event: Limited) {
-        self.active.limited.note(event.source, event.at, |_before| ());
+        let one_more = |before: u64| before.saturating_add(1);
+        self.active.reported = one_more(self.active.reported);
+        self.active.limited.note(event.source, event.at, |before| one_more(before.unwrap_or(0)));
     }
 
     /// The sources that attack now. It takes a bounded time, whatever attacks.
@@ -104,7 +109,7 @@ impl<D: Datapath> Controller<D> {
         }
         let limit = query.limit.map_or(ACTIVE_MAX, |limit| limit.get().min(ACTIVE_MAX));
         let limit = usize::from(limit);
-        let ActiveSources { failed, limited } = &self.active;
+        let ActiveSources { failed, limited, reported } = &self.active;
         let over_limit = || limited.latest_first().filter(|source| !failed.of.contains_key(source));
         // Those over a limit get at least a quarter of the places.
         let quarter = over_limit().take(limit / 4).count();
@@ -116,6 +121,7 @@ impl<D: Datapath> Controller<D> {
         Ok(ActivePage {
             sources: sources.map(|source| self.active_source(source, now)).collect(),
             more: known.saturating_sub(listed) as u64,
+            over_limit: *reported,
             packets: query.packets.iter().map(|net| self.datapath.packets(*net)).collect(),
             accounts: self.attacked_accounts(),
         })
@@ -133,6 +139,7 @@ impl<D: Datapath> Controller<D> {
         let last = failed.map(|(at, _)| *at).into_iter().chain(limit.map(|limit| limit.at));
         let failed = failed.map(|(_, failed)| failed);
         let network = self.source_of(address, now);
+        let place = self.place(address);
         ActiveSource {
             source: show(network),
             address,
@@ -142,9 +149,12 @@ impl<D: Datapath> Controller<D> {
             account: failed.and_then(|failed| failed.account.as_deref().map(str::to_owned)),
             proven: failed.is_some_and(|failed| failed.proven),
             limit: limit.map(|limit| self.limit(limit)),
+            over_limit: self.active.limited.of.get(&address).map_or(0, |(_, packets)| *packets),
             near: self.near(network.addr(), now).into_iter().max_by_key(share),
             ban: ban.map(|entry| self.ban_of(entry)),
             known: self.is_known(address, now),
+            country: place.country.map(|country| country.to_string()),
+            asn: place.asn,
         }
     }
 

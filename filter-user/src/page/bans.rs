@@ -4,7 +4,7 @@ use api::{BanKind, BanRow, BansPage, BansQuery, Call, NO_REASON, Reply, Request,
 use maud::{Markup, html};
 
 use super::parts::{at, cell, error, figure, foreign, number, table, tag, text, why};
-use crate::report::left;
+use crate::report::{left, place};
 
 /// The view: the bans that a query has found.
 pub fn view(status: &Status, query: &BansQuery, page: &BansPage) -> Markup {
@@ -81,15 +81,11 @@ fn list(page: &BansPage) -> Markup {
         } else {
             foreign(&ban.reason)
         };
-        vec![
-            why(&ban.network),
-            html! { (ban.jail) },
-            closes,
-            at(&ban.since),
-            ends,
-            cell(ban.packets),
-            reason,
-        ]
+        let address = html! {
+            (why(&ban.network))
+            @if let Some(place) = place(ban.country.as_deref(), ban.asn) { " " (foreign(&place)) }
+        };
+        vec![address, html! { (ban.jail) }, closes, at(&ban.since), ends, cell(ban.packets), reason]
     };
     let rows = page.bans.iter().map(row).collect();
     table(

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::parts::{ago, cell, figure, foreign, number, share, table, tag, text, why};
 use crate::check::{Check, Level};
-use crate::report::roughly;
+use crate::report::{place, roughly};
 
 /// The reasons that are listed.
 const REASONS: usize = 12;
@@ -63,7 +63,7 @@ fn state(status: &Status) -> Markup {
                         li class=(level) { span.level { (level) ": " } (foreign(&problem.problem)) }
                     }
                 }
-                p.dim { code { "ringfence doctor" } " says how to solve this." }
+                p.dim { a href="findings" { "Findings" } " says how to solve this." }
             }
         }
     }
@@ -117,7 +117,10 @@ fn attackers(active: &ActivePage) -> Markup {
     let row = |source: &ActiveSource| {
         let class = source.class.as_deref().or(source.limit.as_ref().map(|limit| &*limit.reason));
         vec![
-            why(&source.source),
+            html! {
+                (why(&source.source))
+                @if let Some(place) = place(source.country.as_deref(), source.asn) { " " (foreign(&place)) }
+            },
             attacker_state(source),
             cell(source.failures),
             ago(&source.last),

@@ -76,6 +76,13 @@ pub(crate) fn shown_text(text: &str) -> String {
     shown
 }
 
+/// Where an address is, by the databases of countries and networks: `RU AS64500`.
+pub(crate) fn place(country: Option<&str>, asn: Option<u32>) -> Option<String> {
+    let asn = asn.map(|asn| format!("AS{asn}"));
+    let parts: Vec<String> = country.map(shown_text).into_iter().chain(asn).collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
+}
+
 /// A number with a noun: `1 ban`, `2 bans`.
 pub(crate) fn count(number: impl TryInto<u64>, what: &str) -> String {
     counts(number.try_into().unwrap_or(u64::MAX), what, &format!("{what}s"))

@@ -25,6 +25,9 @@ pub(super) struct Attacker {
     pub(super) known_as: Option<ActiveSource>,
     pub(super) ban: Option<Ban>,
     averaged: Averaged,
+    /// Its packets over a limit that were reported, and the rate that follows for all of them.
+    reported: Averaged,
+    over_limit: Option<Rate>,
     /// When it was first observed.
     since: Duration,
     /// Whether the daemon's last answer had it.
@@ -44,12 +47,14 @@ pub(super) struct Ban {
 impl Attacker {
     fn new(network: IpNet, since: Duration) -> Self {
         let averaged = Averaged::default();
-        Self { network, known_as: None, ban: None, averaged, since, is_listed: false }
+        let (reported, over_limit) = (Averaged::default(), None);
+        let (known_as, ban, is_listed) = (None, None, false);
+        Self { network, known_as, ban, averaged, reported, over_limit, since, is_listed }
     }
 
-    /// Failures and banned packets a second.
+    /// Failures, banned packets and packets over a limit a second.
     pub(super) fn rate(&self) -> Option<Rate> {
-        self.averaged.rate()
+        Some(self.averaged.rate()?.and(self.over_limit.unwrap_or_default()))
     }
 
     /// What counts its signs.
@@ -72,6 +77,8 @@ impl Attacker {
 #[derive(Debug, Default)]
 pub(super) struct Attackers {
     of: BTreeMap<IpNet, Attacker>,
+    /// The packets over a limit that were reported of all sources.
+    reported: Averaged,
 }
 
 impl Attackers {
@@ -82,8 +89,17 @@ impl Attackers {
         bans.take(PACKETS_MAX).collect()
     }
 
-    /// Takes an answer to a request for the packets of the networks `asked`.
-    pub(super) fn take(&mut self, page: ActivePage, asked: &[IpNet], at: Duration) {
+    /// Takes an answer to a request for the packets of the networks `asked`. `over_limit` is the rate of packets over
+    /// a limit, of which the filter reports only some with their source.
+    pub(super) fn take(
+        &mut self,
+        page: ActivePage,
+        asked: &[IpNet],
+        over_limit: Option<Rate>,
+        at: Duration,
+    ) {
+        self.reported.take(page.over_limit, at);
+        let all = self.reported.rate().zip(over_limit);
         for attacker in self.of.values_mut() {
             attacker.is_listed = false;
         }
@@ -91,6 +107,12 @@ impl Attackers {
             let Ok(net) = network(&source.source) else { continue };
             let attacker = self.of.entry(net).or_insert_with(|| Attacker::new(net, at));
             attacker.ban = source.ban.as_ref().and_then(ban_of);
+            attacker.reported.take(source.over_limit, at);
+            attacker.over_limit = attacker
+                .reported
+                .rate()
+                .zip(all)
+                .map(|(own, (reported, all))| own.of_all(reported, all));
             (attacker.known_as, attacker.is_listed) = (Some(source), true);
             attacker.count(at);
         }
@@ -194,7 +216,7 @@ mod tests {
             let packets = vec![7 + 100 * n, 7];
             let page = ActivePage { packets, ..ActivePage::default() };
             let asked = attackers.asked();
-            attackers.take(page, &asked, second(n));
+            attackers.take(page, &asked, None, second(n));
         }
         let active: Vec<_> = attackers.active(second(40), wall).collect();
         let [one] = &active[..] else { panic!("{active:?}") };
@@ -208,9 +230,34 @@ mod tests {
         attackers.take(
             ActivePage { packets: vec![0], ..ActivePage::default() },
             &asked,
+            None,
             second(120),
         );
         assert_eq!(attackers.asked().len(), 0);
+    }
+
+    #[test]
+    fn those_over_a_limit_share_what_was_dropped() {
+        let mut attackers = Attackers::default();
+        let page: ActivePage =
+            serde_json::from_str(include_str!("../../../docs/api/examples/active.json")).unwrap();
+        let source = page.sources[0].clone();
+        for n in 0..8 {
+            let mut page = page.clone();
+            let of = |address: &str, over_limit| ActiveSource {
+                source: address.to_owned(),
+                failures: 0,
+                ban: None,
+                over_limit,
+                ..source.clone()
+            };
+            // 200 packets a second are reported, of 8000.
+            page.sources = vec![of("192.0.2.1", 150 * n), of("192.0.2.2", 50 * n)];
+            page.over_limit = 200 * n;
+            attackers.take(page, &[], Some(Rate(8_000_000)), second(n));
+        }
+        let rates: Vec<_> = attackers.of.values().map(Attacker::rate).collect();
+        assert_eq!(rates, [Some(Rate(6_000_000)), Some(Rate(2_000_000))]);
     }
 
     #[test]

@@ -309,7 +309,8 @@ impl Model {
             Request::Active(_) => {
                 let page: ActivePage = read(answer)?;
                 self.accounts.clone_from(&page.accounts);
-                self.attackers.take(page, &self.asked, now.at);
+                let over_limit = self.traffic.over_limit.rate();
+                self.attackers.take(page, &self.asked, over_limit, now.at);
             }
             Request::Bans(query) => {
                 let page: BansPage = read(answer)?;

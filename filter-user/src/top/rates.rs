@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use api::{Status, Verdict};
+use filter_common::decision::{Code, OVER_SOURCE, Reason, bits};
 
 /// How many samples of the traffic are kept: as many as the widest terminal shows.
 const SAMPLES: usize = 240;
@@ -22,6 +23,18 @@ impl Rate {
         let grown = u128::from(after.1.checked_sub(before.1)?);
         let rate = (grown * 1_000_000_000).checked_div(elapsed)?;
         Some(Self(u64::try_from(rate).unwrap_or(u64::MAX)))
+    }
+
+    /// The rate of what was reported, if all of it is this much and only a part of it was reported.
+    pub(super) fn of_all(self, reported: Self, all: Self) -> Self {
+        let scaled = u128::from(self.0) * u128::from(all.0.max(reported.0));
+        let scaled = scaled.checked_div(reported.0.into()).unwrap_or(0);
+        Self(u64::try_from(scaled).unwrap_or(u64::MAX))
+    }
+
+    /// The sum of two rates.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
     }
 
     /// The rate in whole numbers, for a sparkline.
@@ -71,12 +84,25 @@ pub(super) struct Traffic {
     pub(super) reasons: BTreeMap<String, Rate>,
     /// Passed and dropped, by interface.
     pub(super) interfaces: BTreeMap<String, (Rate, Rate)>,
+    /// Packets whose source was over a limit of its own.
+    pub(super) over_limit: Averaged,
     before: Option<(Duration, Status)>,
+}
+
+/// The reasons that the filter reports with the source, as `filter-ebpf/src/account.rs` has them.
+fn is_reported(name: &str) -> bool {
+    const REPORTED: u64 = OVER_SOURCE
+        | bits(&[Reason::SynLimit, Reason::KnownLimit, Reason::Flooding, Reason::Signature]);
+    Reason::ALL
+        .iter()
+        .any(|reason| reason.as_str() == name && Code::from(*reason).bit() & REPORTED != 0)
 }
 
 impl Traffic {
     /// Takes the counters of a status.
     pub(super) fn take(&mut self, status: &Status, at: Duration) {
+        let over_limit = status.reasons.iter().filter(|(name, _)| is_reported(name));
+        self.over_limit.take(over_limit.map(|(_, count)| count.packets).sum(), at);
         let Some((then, before)) = self.before.replace((at, status.clone())) else { return };
         let rate = |old: u64, new: u64| Rate::between((then, old), (at, new));
         let sum = |of: &Status, verdict| {
@@ -146,6 +172,16 @@ mod tests {
     use crate::examples::healthy;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_part_stands_for_all() {
+        let (own, reported, all) = (Rate(100), Rate(400), Rate(20_000));
+        assert_eq!(own.of_all(reported, all), Rate(5000));
+        // All were reported; an average of the other is behind.
+        assert_eq!(own.of_all(reported, Rate(300)), own);
+        assert_eq!(own.of_all(Rate(0), all), Rate(0));
+        assert!(is_reported("register-limit") && !is_reported("banned"));
+    }
 
     #[test]
     fn numbers_are_short() {

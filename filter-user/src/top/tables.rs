@@ -12,7 +12,7 @@ use super::safe::safe;
 use super::view::{Column, Row, Table, Tone, Width, number, text};
 use crate::check::{Check, Level};
 use crate::prefix::show;
-use crate::report::{roughly, shown_time};
+use crate::report::{place, roughly, shown_time};
 
 /// The time on the clock of the host.
 #[derive(Clone, Debug)]
@@ -141,6 +141,8 @@ fn attacker_row(attacker: &Attacker, clock: &Clock) -> Row {
     } else {
         ("-".to_owned(), Tone::Plain)
     };
+    let place = known.and_then(|known| place(known.country.as_deref(), known.asn));
+    let state = place.map_or(state.clone(), |place| format!("{state}, {}", safe(&place)));
     let rate = attacker.rate().map_or("-".to_owned(), Rate::text);
     Row {
         key: show(attacker.network),
@@ -196,6 +198,10 @@ pub(super) fn bans(bans: &[BanRow], clock: &Clock) -> Table {
         let reason = match &ban.except[..] {
             [] => ban.reason.clone(),
             except => format!("except {}: {}", except.join(", "), ban.reason),
+        };
+        let reason = match place(ban.country.as_deref(), ban.asn) {
+            Some(place) => format!("{place}: {reason}"),
+            None => reason,
         };
         Row {
             key: ban.network.clone(),

@@ -267,12 +267,12 @@ pub(in super::super) fn filled(keys: &str, page: &ActivePage) -> View {
         model.traffic.take(&status, Duration::from_secs(second.into()));
     }
     model.status = Some(status);
-    model.attackers.take(page.clone(), &[], Duration::from_secs(88));
+    model.attackers.take(page.clone(), &[], None, Duration::from_secs(88));
     let mut later = page.clone();
     for source in &mut later.sources {
         source.failures += 3;
     }
-    model.attackers.take(later, &[], Duration::from_secs(90));
+    model.attackers.take(later, &[], None, Duration::from_secs(90));
     press(&mut model, keys, 90);
     model.pages.rows = vec![row("203.0.113.9"), row("2001:db8:1234:5678::/64")];
     model.view(Moment { at: Duration::from_secs(90), wall: now(0).wall })
