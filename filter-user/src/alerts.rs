@@ -9,6 +9,7 @@
 //!
 //! Must never delay a ban, send more than one message of an alert at a time, or grow with what an attacker sends.
 
+mod backlog;
 mod message;
 mod plan;
 pub mod text;
@@ -17,6 +18,7 @@ mod way;
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,6 +33,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch as settings};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use self::backlog::{Backlog, Done as Paged};
 use self::message::{Message, bounded, size};
 use self::plan::{Counts, Group, Pace, Parcel, Plan};
 use self::watch::Watch;
@@ -42,7 +45,7 @@ use crate::config::{Action, ActionKind, Alert, AlertKind, Config};
 /// The events of a kind that a message of an alert lists.
 const LISTED: usize = 20;
 
-/// The events that wait for an action, and the most in one of its messages.
+/// The events that wait for an action in memory, and the most in one of its messages. Further ones wait in a file.
 const ACTION_ROOM: usize = 1000;
 const ACTION_BATCH: usize = 100;
 
@@ -50,7 +53,7 @@ const ACTION_BATCH: usize = 100;
 const BYTES_MAX: usize = 60_000;
 
 /// The bans that wait for this task.
-const BANS_WAITING: usize = 2048;
+const BANS_WAITING: usize = 1 << 14;
 
 /// What else waits for it.
 const WAITING: usize = 64;
@@ -190,6 +193,8 @@ pub fn start(config: &Config) -> Handle {
         targets: BTreeMap::new(),
         watch: Watch::default(),
         sending: JoinSet::new(),
+        paging: JoinSet::new(),
+        state: config.paths.state.clone(),
         at_once: Arc::new(Semaphore::new(AT_ONCE)),
         host: host(),
         start: Instant::now(),
@@ -225,17 +230,23 @@ struct Target {
     message: Option<(u64, Arc<Message>)>,
     problem: Option<String>,
     last_sent: Option<Timestamp>,
-    /// When the log last said that events were lost.
+    /// When the log last said that events were lost, and that the file cannot be used.
     said: Option<Instant>,
+    said_problem: Option<Instant>,
 }
 
 enum Course {
     Alert(Alert, Plan<AlertKind, (AlertSeverity, AlertEvent)>),
-    Action(Action, Plan<(), ActionEvent>),
+    Action(Action, Plan<(), ActionEvent>, Backlog),
 }
 
 /// The group of all events of an action.
 const OF_ACTION: Group<()> = Group { is_critical: false, kind: () };
+
+/// The events of an action for which there is room in memory.
+fn room(plan: &Plan<(), ActionEvent>) -> usize {
+    ACTION_ROOM.saturating_sub(plan.waiting_in(OF_ACTION))
+}
 
 impl Target {
     fn of_alert(alert: &Alert, generation: u64) -> Self {
@@ -248,19 +259,29 @@ impl Target {
         Self::new(Way::of_alert(alert), Course::Alert(alert.clone(), plan), generation)
     }
 
-    fn of_action(action: &Action, generation: u64) -> Self {
+    fn of_action(action: &Action, generation: u64, state: &Path) -> Self {
         let plan = Plan::new(Pace {
             group: Duration::ZERO,
             limit: None,
             room: ACTION_ROOM,
             batch: (ACTION_BATCH, BYTES_MAX),
         });
-        Self::new(Way::of_action(action), Course::Action(action.clone(), plan), generation)
+        let backlog = Backlog::new(state.join(format!("action-{generation}")));
+        let course = Course::Action(action.clone(), plan, backlog);
+        Self::new(Way::of_action(action), course, generation)
     }
 
     fn new(way: Way, course: Course, generation: u64) -> Self {
-        let (message, problem, last_sent, said) = (None, None, None, None);
-        Self { way, course, generation, message, problem, last_sent, said }
+        Self {
+            way,
+            course,
+            generation,
+            message: None,
+            problem: None,
+            last_sent: None,
+            said: None,
+            said_problem: None,
+        }
     }
 
     /// Takes an event, if it is told.
@@ -280,12 +301,51 @@ impl Target {
 
     /// Takes a ban or its end, if the action is for it.
     fn take_ban(&mut self, event: &ActionEvent) {
-        let Course::Action(Action { events, jails, .. }, plan) = &mut self.course else { return };
+        let Course::Action(Action { events, jails, .. }, plan, backlog) = &mut self.course else {
+            return;
+        };
         let is = |kind: &ActionKind| kind.as_str() == event.event;
         let is_wanted = events.is_empty() || events.iter().any(is);
         let is_of = jails.is_empty() || jails.iter().any(|jail| jail.as_str() == event.jail);
-        if is_wanted && is_of {
+        if !is_wanted || !is_of {
+            return;
+        }
+        if backlog.is_empty() && room(plan) > 0 {
             plan.add(OF_ACTION, event.clone(), size(event));
+        } else if !backlog.push(event) {
+            plan.lose(OF_ACTION, 1);
+        }
+    }
+
+    /// Moves events between memory and the file of an action. Returns what has to be done with the file.
+    fn page(&mut self) -> Option<backlog::Job> {
+        let Course::Action(_, plan, backlog) = &mut self.course else { return None };
+        // A few at a time would cost a look at the file each.
+        let enough = |plan: &_| Some(room(plan)).filter(|room| *room >= ACTION_BATCH).unwrap_or(0);
+        for event in backlog.first(enough(plan)) {
+            let size = size(&event);
+            plan.add(OF_ACTION, event, size);
+        }
+        backlog.job(enough(plan))
+    }
+
+    /// Takes what was done with the file.
+    fn paged(&mut self, name: &str, done: Paged) {
+        let Course::Action(_, plan, backlog) = &mut self.course else { return };
+        let (events, lost) = backlog.done(done, room(plan));
+        for event in events {
+            let size = size(&event);
+            plan.add(OF_ACTION, event, size);
+        }
+        if lost > 0 {
+            plan.lose(OF_ACTION, lost);
+        }
+        if let Some(problem) = backlog.take_problem() {
+            let is_due = self.said_problem.is_none_or(|said| said.elapsed() >= SAY_EVERY);
+            if is_due {
+                self.said_problem = Some(Instant::now());
+                warn!("action {name}: bans wait in memory, which has little room: {problem}");
+            }
         }
     }
 
@@ -301,7 +361,7 @@ impl Target {
                     None => (number, Arc::new(of_alert(name, host, parcel))),
                 }
             }
-            Course::Action(_, plan) => {
+            Course::Action(_, plan, _) => {
                 let parcel = plan.next(now.since_start, false)?;
                 let number = parcel.number;
                 let before = self.message.take().filter(|(made, _)| *made == number);
@@ -333,7 +393,7 @@ impl Target {
         let is_sent = result.is_ok();
         let is_given_up = match &mut self.course {
             Course::Alert(_, plan) => plan.done(now, is_sent),
-            Course::Action(_, plan) => plan.done(now, is_sent),
+            Course::Action(_, plan, _) => plan.done(now, is_sent),
         };
         if is_sent || is_given_up {
             self.message = None;
@@ -357,7 +417,9 @@ impl Target {
     fn row(&self, name: &str) -> AlertRow {
         let (counts, waiting) = match &self.course {
             Course::Alert(_, plan) => (plan.counts(), plan.waiting()),
-            Course::Action(_, plan) => (plan.counts(), plan.waiting()),
+            Course::Action(_, plan, backlog) => {
+                (plan.counts(), plan.waiting().saturating_add(backlog.len()))
+            }
         };
         let Counts { sent, failed, events, crowded, given_up } = counts;
         let is_action = matches!(self.course, Course::Action(..));
@@ -378,7 +440,7 @@ impl Target {
     fn is_idle(&self) -> bool {
         match &self.course {
             Course::Alert(_, plan) => plan.is_idle(),
-            Course::Action(_, plan) => plan.is_idle(),
+            Course::Action(_, plan, backlog) => plan.is_idle() && backlog.is_empty(),
         }
     }
 
@@ -481,6 +543,10 @@ struct Teller {
     targets: BTreeMap<Key, Target>,
     watch: Watch,
     sending: JoinSet<Done>,
+    /// What is done with the files of actions: the name and generation of each, and how it went.
+    paging: JoinSet<(String, u64, Paged)>,
+    /// The directory of the state, which has these files.
+    state: PathBuf,
     at_once: Arc<Semaphore>,
     host: String,
     start: Instant,
@@ -501,6 +567,7 @@ impl Teller {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.count_lost();
+            self.page();
             self.send_due();
             self.publish();
             let is_idle = self.targets.values().all(Target::is_idle);
@@ -515,6 +582,11 @@ impl Teller {
                 Some(done) = self.sending.join_next(), if !self.sending.is_empty() => {
                     if let Ok(done) = done {
                         self.done(done);
+                    }
+                }
+                Some(paged) = self.paging.join_next(), if !self.paging.is_empty() => {
+                    if let Ok((name, generation, done)) = paged {
+                        self.paged(&name, generation, done);
                     }
                 }
                 Some(input) = inputs.recv() => self.take(input),
@@ -545,10 +617,11 @@ impl Teller {
         for (name, action) in actions {
             let key = (true, name.clone());
             let same = before.remove(&key).filter(
-                |target| matches!(&target.course, Course::Action(settings, _) if settings == action),
+                |target| matches!(&target.course, Course::Action(settings, ..) if settings == action),
             );
             self.generation += 1;
-            let target = same.unwrap_or_else(|| Target::of_action(action, self.generation));
+            let target =
+                same.unwrap_or_else(|| Target::of_action(action, self.generation, &self.state));
             self.targets.insert(key, target);
         }
         self.publish();
@@ -593,9 +666,25 @@ impl Teller {
             return;
         }
         for target in self.targets.values_mut() {
-            if let Course::Action(_, plan) = &mut target.course {
+            if let Course::Action(_, plan, _) = &mut target.course {
                 plan.lose(OF_ACTION, lost);
             }
+        }
+    }
+
+    /// Has files of actions written and read.
+    fn page(&mut self) {
+        for ((_, name), target) in &mut self.targets {
+            let Some(job) = target.page() else { continue };
+            let (name, generation) = (name.clone(), target.generation);
+            self.paging.spawn_blocking(move || (name, generation, job.run()));
+        }
+    }
+
+    fn paged(&mut self, name: &str, generation: u64, done: Paged) {
+        let target = self.targets.get_mut(&(true, name.to_owned()));
+        if let Some(target) = target.filter(|target| target.generation == generation) {
+            target.paged(name, done);
         }
     }
 

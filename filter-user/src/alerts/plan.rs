@@ -113,6 +113,11 @@ impl<K: Copy + Ord, E: Clone> Plan<K, E> {
         (waiting + on_its_way) as u64
     }
 
+    /// The events of a group that wait, without those on their way.
+    pub(super) fn waiting_in(&self, group: Group<K>) -> usize {
+        self.groups.get(&group).map_or(0, |waiting| waiting.events.len())
+    }
+
     /// Whether there is nothing to send.
     pub(super) fn is_idle(&self) -> bool {
         let is_empty = |group: &Waiting<E>| group.events.is_empty() && group.more == 0;

@@ -156,6 +156,10 @@ fn while_it_runs(inbox: &Inbox) {
             service_is_up()
         })
     });
+    check(
+        "a command of an alert may do what the documents say, and no more",
+        commands_are_confined,
+    );
     shut_out(inbox);
     check("it starts while Wazo is disabled", || {
         fs::create_dir_all("/var/lib/wazo").context("make /var/lib/wazo")?;
@@ -164,6 +168,62 @@ fn while_it_runs(inbox: &Inbox) {
         service_is_up()?;
         fs::remove_dir_all("/var/lib/wazo").context("enable Wazo")
     });
+}
+
+/// A program of an alert, which writes down what it may do.
+const PROBE: &str = "#!/bin/sh
+cat > /var/lib/ringfence/probe.document
+{
+    echo \"user $(id -un), in $(pwd)\"
+    grep -E '^(CapEff|CapPrm|CapAmb|NoNewPrivs):' /proc/self/status
+    for at in /etc /usr/local /var/log /home /root /var/lib/ringfence /tmp; do
+        touch $at/ringfence-probe 2>/dev/null && echo \"writes $at\"
+    done
+    ls /root > /dev/null 2>&1 && echo 'reads /root'
+    mount -t tmpfs none /mnt 2>/dev/null && echo 'mounts'
+    env | cut -d= -f1 | sort | tr '\\n' ' '
+    command -v python3 > /dev/null && python3 -c 'import json; print(\"Python runs\")'
+    true
+} > /var/lib/ringfence/probe
+";
+
+/// Has an alert run a program in the sandbox of the service.
+fn commands_are_confined() -> Result<()> {
+    let (probe, config) =
+        (Path::new("/usr/local/bin/probe"), Path::new("/etc/ringfence/conf.d/probe.yml"));
+    fs::write(probe, PROBE).context("write a program")?;
+    must("chmod", &["0755", "/usr/local/bin/probe"])?;
+    fs::write(config, "alerts: {probe: {command: [/usr/local/bin/probe]}}\n")
+        .context("write a configuration")?;
+    must("ringfence", &["reload"])?;
+    let tested = must("ringfence", &["alerts", "test", "probe"]);
+    let said = fs::read_to_string("/var/lib/ringfence/probe").unwrap_or_default();
+    fs::remove_file(config).context("remove a configuration")?;
+    must("ringfence", &["reload"])?;
+    tested?;
+    for line in [
+        "user ringfence, in /",
+        "CapEff:\t0000000000000000",
+        "CapPrm:\t0000000000000000",
+        "CapAmb:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "writes /var/lib/ringfence",
+        "writes /tmp",
+    ] {
+        ensure!(said.lines().any(|one| one == line), "no line `{line}`: {said}");
+    }
+    let forbidden = said.lines().find(|line| {
+        let is_state = ["writes /var/lib/ringfence", "writes /tmp"].contains(line);
+        line.starts_with("writes ") && !is_state || *line == "reads /root" || *line == "mounts"
+    });
+    ensure!(forbidden.is_none(), "a program {forbidden:?}: {said}");
+    let document = fs::read_to_string("/var/lib/ringfence/probe.document").unwrap_or_default();
+    let document: Value = serde_json::from_str(&document).context("read the document")?;
+    ensure!(document["kind"] == "test", "the program got {document}");
+    for file in ["probe", "probe.document", "ringfence-probe"] {
+        fs::remove_file(Path::new("/var/lib/ringfence").join(file)).context("remove a trace")?;
+    }
+    fs::remove_file(probe).context("remove the program")
 }
 
 /// What would shut out the host's network or its administrator.
