@@ -35,7 +35,7 @@ use nix::net::if_::if_nameindex;
 
 use crate::config::{Config, ConfigErrors, Loaded};
 use crate::datapath::{self, Network};
-use crate::doctor;
+use crate::{doctor, whole_file};
 
 pub use ::audit::report::exit_status;
 pub use ::audit::{html, suggest, text};
@@ -115,6 +115,31 @@ pub fn baseline(file: &Path) -> Result<Audit> {
     ::audit::baseline::parse(&bytes)
         .map_err(anyhow::Error::msg)
         .with_context(|| format!("read {}", file.display()))
+}
+
+/// The file in the directory of the state with the last audit.
+const LAST: &str = "audit.json";
+
+/// Keeps an audit for the page, if the daemon has been started on this host.
+///
+/// # Errors
+///
+/// If it cannot be written.
+pub fn keep(state: &Path, audit: &Audit) -> Result<()> {
+    if !state.is_dir() {
+        return Ok(());
+    }
+    Ok(whole_file::replace_for_owner(&state.join(LAST), &serde_json::to_vec(audit)?)?)
+}
+
+/// The last audit, if there is one.
+///
+/// # Errors
+///
+/// If it cannot be read.
+pub fn kept(state: &Path) -> Result<Option<Audit>> {
+    let file = state.join(LAST);
+    if file.exists() { baseline(&file).map(Some) } else { Ok(None) }
 }
 
 /// Leaves out what the earlier audit has.

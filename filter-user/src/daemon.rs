@@ -9,6 +9,7 @@
 mod alerts;
 mod answer;
 mod feeds;
+mod findings;
 mod geo;
 pub mod http;
 mod last_interfaces;
@@ -45,6 +46,7 @@ use tokio::time::sleep;
 
 use self::answer::Answers;
 use self::feeds::Feeds;
+use self::findings::Findings;
 use self::geo::Geo;
 use self::notify::Notify;
 pub use self::reload::Load;
@@ -190,7 +192,9 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     }
 
     let who = (config.api, agent(&config));
-    let (server, inbox) = server::start(socket, who, controller.events().clone(), store.clone());
+    let findings = Findings::new(Arc::clone(&load), &config);
+    let what = (controller.events().clone(), store.clone());
+    let (server, inbox) = server::start(socket, who, what, findings);
 
     let mut sources = Sources::start(&config, positions, &mut controller);
     sources.wire(responses, &mut controller);

@@ -48,12 +48,15 @@ impl Finding {
     }
 }
 
+/// An error of the configuration.
+pub(crate) fn wrong_configuration(error: &impl ToString) -> Finding {
+    let remedy = "correct it and type `ringfence check-config`: no daemon starts with it";
+    Finding::new("configuration", error.to_string(), remedy)
+}
+
 /// Errors of the configuration, and files that are not read.
 pub fn of_configuration(loaded: &Loaded, wrong: &ConfigErrors) -> Vec<Finding> {
-    let wrong = wrong.errors().iter().map(|error| {
-        let remedy = "correct it and type `ringfence check-config`: no daemon starts with it";
-        Finding::new("configuration", error.to_string(), remedy)
-    });
+    let wrong = wrong.errors().iter().map(wrong_configuration);
     let ignored = loaded.ignored.iter().map(|file| {
         let problem = format!("{} is not read", file.display());
         Finding::new(

@@ -1,6 +1,6 @@
 //! Replies for tests: those recorded in `docs/api/examples`.
 
-use api::{Banned, Jails, Source, State, Status, Why};
+use api::{Audit, Banned, Jails, Source, State, Status, Why};
 use serde::de::DeserializeOwned;
 
 fn read<T: DeserializeOwned>(text: &str) -> T {
@@ -58,4 +58,9 @@ pub(crate) fn jails() -> Jails {
 /// `ban` of a network that was banned already.
 pub(crate) fn replacing() -> Banned {
     example!("ban-replaces")
+}
+
+/// The output of `audit`.
+pub(crate) fn audit() -> Audit {
+    example!("audit")
 }

@@ -7,6 +7,7 @@
 //! that is not escaped.
 
 pub mod bans;
+pub mod findings;
 pub mod jails;
 pub mod now;
 mod parts;
@@ -43,11 +44,14 @@ pub enum View {
     Why,
     /// The jails, sources and feeds.
     Jails,
+    /// What the doctor and the last audit have found.
+    Findings,
 }
 
 impl View {
     /// All views, in the order of the links to them.
-    pub const ALL: [Self; 5] = [Self::Now, Self::Traffic, Self::Bans, Self::Why, Self::Jails];
+    pub const ALL: [Self; 6] =
+        [Self::Now, Self::Traffic, Self::Bans, Self::Why, Self::Jails, Self::Findings];
 
     /// The path, relative to that of each view.
     pub fn path(self) -> &'static str {
@@ -57,6 +61,7 @@ impl View {
             Self::Bans => "bans",
             Self::Why => "why",
             Self::Jails => "jails",
+            Self::Findings => "findings",
         }
     }
 
@@ -67,6 +72,7 @@ impl View {
             Self::Bans => "Bans",
             Self::Why => "Why",
             Self::Jails => "Jails",
+            Self::Findings => "Findings",
         }
     }
 }

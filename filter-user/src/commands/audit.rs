@@ -8,7 +8,9 @@ use api::{AuditPart, Jails, Request};
 use filter_user::audit::devices::{Access, Credentials, Place, Secret, Talk};
 use filter_user::cli::{self, Audit, AuditDevices, Cli, OfAsterisk};
 use filter_user::config::Config;
+use filter_user::logging::say;
 use filter_user::{audit, client};
+use log::Level;
 use nix::unistd::geteuid;
 
 use super::common::{print, print_json};
@@ -55,6 +57,11 @@ pub(crate) fn audit(cli: &Cli, arguments: &Audit) -> Result<ExitCode> {
     }
     if let Some(earlier) = &earlier {
         audit::leave_out(&mut report, earlier);
+    }
+    if part.is_none()
+        && let Err(why) = audit::keep(&loaded.config.paths.state, &report)
+    {
+        say(Level::Warn, &format!("the page does not show this audit: {why:#}"));
     }
     match html.as_deref() {
         Some(file) if file.as_os_str() == "-" => print(&audit::html::page(&report))?,

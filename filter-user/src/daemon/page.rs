@@ -59,6 +59,7 @@ fn target(path: &str) -> Option<Target> {
         "/bans" => Target::View(View::Bans),
         "/why" => Target::View(View::Why),
         "/jails" => Target::View(View::Jails),
+        "/findings" => Target::View(View::Findings),
         _ => return None,
     })
 }
@@ -146,6 +147,9 @@ impl Pages<'_> {
                     return Err(other());
                 };
                 page::jails::view(&jails, &self.status().await?, &feeds)
+            }
+            View::Findings => {
+                page::findings::view(&*self.asks.findings.get(self.status().await?).await)
             }
         };
         let refreshes = query.split('&').any(|pair| pair == "refresh");

@@ -21,6 +21,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 
+use super::findings::Findings;
 use super::http::{self, Author, Backend, Needs, PATIENCE, Page, Stream};
 use super::logins::Logins;
 use super::tcp;
@@ -161,6 +162,7 @@ pub(super) struct Asks {
     /// The logins to the page, if there is one.
     pub(super) logins: Option<Arc<Logins>>,
     pub(super) traffic: Arc<Traffic>,
+    pub(super) findings: Arc<Findings>,
     /// The user that the agent of the fleet runs as.
     pub(super) agent: Option<u32>,
 }
@@ -284,8 +286,8 @@ pub(super) struct Inbox {
 pub(super) fn start(
     listener: UnixListener,
     (api, agent): (Api, Option<u32>),
-    events: Hub,
-    store: Store,
+    (events, store): (Hub, Store),
+    findings: Findings,
 ) -> (Serving, Inbox) {
     let (ask, questions) = mpsc::channel(QUESTIONS_WAITING);
     let (scrape, scrapes) = mpsc::channel(1);
@@ -295,7 +297,15 @@ pub(super) fn start(
     let record = scrape.clone();
     let recording = tokio::spawn(async move { recorded.record(record).await });
     let history = Arc::clone(&traffic);
-    let asks = Asks { questions: ask, scrapes: scrape, events, logins, traffic: history, agent };
+    let asks = Asks {
+        questions: ask,
+        scrapes: scrape,
+        events,
+        logins,
+        traffic: history,
+        findings: Arc::new(findings),
+        agent,
+    };
     let tcp = api.listen.map(|at| tokio::spawn(tcp::serve(at, api.wazo_auth, asks.clone())));
     let socket = tokio::spawn(serve(listener, asks));
     (Serving { socket, tcp, recording, traffic }, Inbox { questions, scrapes })

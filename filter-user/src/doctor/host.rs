@@ -1,13 +1,24 @@
 //! Other programs on the host that prevent failures from being recognised, or that ban too.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::Finding;
+use crate::child;
 use crate::config::Config;
 use crate::inputs::{self, Input};
 use crate::register::{SOURCES, Source};
+
+/// How long a program may take to answer, and how often to look whether it has.
+const PATIENCE: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(5);
+
+/// The most bytes of its answer.
+const OUTPUT_MAX: u64 = 1 << 20;
 
 /// With a lower limit per interval, journald drops lines that a guesser causes.
 const FEW_MESSAGES: u64 = 1000;
@@ -32,11 +43,36 @@ impl Host {
     }
 }
 
+/// What a program prints. It is killed if that takes too long or is too much. The daemon asks too, so the program gets
+/// no capabilities.
 fn ask(command: &[&str]) -> Option<String> {
     let (program, arguments) = command.split_first()?;
-    let mut command = Command::new(program);
-    command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).stderr(Stdio::null());
-    Some(String::from_utf8_lossy(&command.output().ok()?.stdout).into_owned())
+    if !child::exists(Path::new(program)) {
+        return None;
+    }
+    let mut command = child::command(program);
+    let command = command.as_std_mut();
+    command.args(arguments).env("LC_ALL", "C");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut asked = command.spawn().ok()?;
+    let output = asked.stdout.take()?;
+    let reading = thread::spawn(move || {
+        let mut said = Vec::new();
+        output.take(OUTPUT_MAX).read_to_end(&mut said).ok().map(|_length| said)
+    });
+    let deadline = Instant::now() + PATIENCE;
+    while !reading.is_finished() && Instant::now() < deadline {
+        thread::sleep(POLL);
+    }
+    let is_late = !reading.is_finished();
+    asked.kill().ok();
+    asked.wait().ok();
+    if is_late {
+        // A child of its own may still have the pipe.
+        return None;
+    }
+    let said = reading.join().ok()??;
+    Some(String::from_utf8_lossy(&said).into_owned())
 }
 
 pub(super) fn examine(config: &Config, host: &Host) -> Vec<Finding> {

@@ -22,6 +22,11 @@ pub(super) fn foreign(text: &str) -> Markup {
     html! { bdi { (printable(&shown)) } }
 }
 
+/// A sentence, or a command to type, that may contain foreign text.
+pub(super) fn sentence(text: &str) -> Markup {
+    html! { bdi { (printable(text)) } }
+}
+
 /// A number with its digits in groups: `1,234,567`.
 pub(super) fn number(number: u64) -> String {
     let digits = number.to_string();

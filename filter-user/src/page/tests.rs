@@ -1,13 +1,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::{
-    ActiveAccount, ActivePage, BanRow, BansPage, BansQuery, Feeds, ReasonCount, Reply, TrafficPage,
-    TrafficPoint, Verdict,
+    ActiveAccount, ActivePage, AuditFinding, BanRow, BansPage, BansQuery, Feeds, ReasonCount,
+    Reply, TrafficPage, TrafficPoint, Unread, Verdict,
 };
 use proptest::prelude::*;
 
+use super::findings::Found;
 use super::*;
-use crate::examples;
+use crate::check::Level;
+use crate::{doctor, examples};
 
 /// The tags of a page, without the text between them.
 fn tags(page: &str) -> Vec<&str> {
@@ -54,7 +56,22 @@ fn views(text: &str) -> Vec<String> {
         ..api::FeedRow::default()
     });
     let wrong = Reply::Error(text.into());
+    let finding =
+        doctor::Finding { subject: foreign(), problem: foreign(), remedy: foreign(), fix: None };
+    let mut audit = examples::audit();
+    for AuditFinding { title, reason, remedy, line, .. } in &mut audit.findings {
+        (*title, *reason, *remedy, *line) = (foreign(), foreign(), foreign(), Some(foreign()));
+    }
+    audit.unread.push(Unread { what: foreign(), why: foreign() });
+    let found = |audit| Found {
+        at: foreign(),
+        doctor: vec![(Level::Critical, finding.clone()), (Level::Ok, finding.clone())],
+        audit,
+    };
     vec![
+        whole(View::Findings, false, &findings::view(&found(Ok(Some(audit))))),
+        whole(View::Findings, false, &findings::view(&found(Err(foreign())))),
+        whole(View::Findings, false, &findings::view(&found(Ok(None)))),
         whole(View::Now, true, &now::view(&status, &active, (7, 9))),
         whole(View::Traffic, false, &traffic::view(traffic::Range::named(text), &past(text))),
         whole(View::Bans, false, &bans::view(&status, &query, &bans)),
@@ -117,7 +134,7 @@ fn names_that_are_markup_are_text() {
     ] {
         holds(text);
     }
-    let page = &views("<script>alert('&')</script>")[0];
+    let page = &views("<script>alert('&')</script>")[3];
     assert!(page.contains("&lt;script&gt;alert('&amp;')&lt;/script&gt;"), "{page}");
 }
 
@@ -151,6 +168,26 @@ fn what_a_view_refers_to_is_of_this_site() {
         assert!(POLICY.contains(part));
     }
     assert!(!POLICY.contains("unsafe") && !STYLE.contains("url(") && !STYLE.contains("@import"));
+}
+
+#[test]
+fn an_audit_says_how_old_it_is_and_leaves_out_what_the_doctor_says() {
+    let audit = |time: String| -> String {
+        let mut audit = examples::audit();
+        audit.time = time;
+        let of_doctor = AuditFinding {
+            id: "doctor/eth0/unprotected".to_owned(),
+            title: "as it was then".to_owned(),
+            ..audit.findings[0].clone()
+        };
+        audit.findings.push(of_doctor);
+        let at = Timestamp::now().to_string();
+        findings::view(&Found { at, doctor: Vec::new(), audit: Ok(Some(audit)) }).into_string()
+    };
+    let new = audit(Timestamp::now().to_string());
+    assert!(new.contains("No problems found") && !new.contains(">old<"), "{new}");
+    assert!(!new.contains("as it was then"), "{new}");
+    assert!(audit("2026-01-01T00:00:00Z".to_owned()).contains(">old<"));
 }
 
 #[test]

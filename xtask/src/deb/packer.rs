@@ -25,7 +25,7 @@ const AGENT_MAX: u64 = 5_500_000;
 const MAINTAINER: (&str, &str) = ("The Ringfence developers", "developers@ringfence.example");
 
 /// Files that are installed unchanged from the repository.
-const FILES: [(&str, &str); 15] = [
+const FILES: [(&str, &str); 17] = [
     ("packaging/config.yml", "etc/ringfence/config.yml"),
     ("packaging/ringfence.service", "usr/lib/systemd/system/ringfence.service"),
     ("packaging/ringfence-fleet.service", "usr/lib/systemd/system/ringfence-fleet.service"),
@@ -53,6 +53,14 @@ const FILES: [(&str, &str); 15] = [
     (
         "packaging/prometheus/ringfence-metrics.timer",
         "usr/share/doc/ringfence/examples/prometheus/ringfence-metrics.timer",
+    ),
+    (
+        "packaging/audit/ringfence-audit.service",
+        "usr/share/doc/ringfence/examples/audit/ringfence-audit.service",
+    ),
+    (
+        "packaging/audit/ringfence-audit.timer",
+        "usr/share/doc/ringfence/examples/audit/ringfence-audit.timer",
     ),
     ("packaging/nginx/ringfence", "usr/share/doc/ringfence/examples/nginx/ringfence"),
     ("packaging/grafana/ringfence.json", "usr/share/doc/ringfence/examples/grafana/ringfence.json"),

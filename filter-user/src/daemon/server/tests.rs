@@ -35,6 +35,7 @@ impl Served {
             events: events.clone(),
             logins: None,
             traffic: Arc::new(Traffic::new(Store::nowhere())),
+            findings: Arc::new(Findings::nowhere()),
             agent: None,
         };
         let listener = bind(&directory.path().join("control.sock")).unwrap();

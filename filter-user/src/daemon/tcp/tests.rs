@@ -7,6 +7,7 @@ use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::super::findings::Findings;
 use super::super::server::{Question, Scrape};
 use super::super::traffic::Traffic;
 use super::*;
@@ -58,6 +59,7 @@ impl Served {
             events: Hub::default(),
             logins: None,
             traffic: Arc::new(Traffic::new(Store::nowhere())),
+            findings: Arc::new(Findings::nowhere()),
             agent: None,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
