@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::child::{self, OnSignal, Running};
-use crate::netns::Netns;
+use crate::netns::{Entry, Netns};
 use crate::scratch;
 use crate::world::until;
 
@@ -19,11 +19,15 @@ const PORT: u16 = 9515;
 
 const LIMIT: Duration = Duration::from_mins(1);
 
+/// The quality of a picture as WebP, in per cent: text is still sharp.
+const WEBP_QUALITY: u8 = 80;
+
 /// Options with which Chromium shows pages and does nothing else.
-const OPTIONS: [&str; 8] = [
+const OPTIONS: [&str; 9] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
+    "--hide-scrollbars",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -33,21 +37,22 @@ const OPTIONS: [&str; 8] = [
 
 /// A running browser with one window.
 #[derive(Debug)]
-pub struct Browser<'a> {
-    host: &'a Netns,
+pub struct Browser {
+    host: Entry,
     session: String,
     /// Dropped before the profile, which it uses.
     _driver: Running,
     _profile: TempDir,
 }
 
-impl<'a> Browser<'a> {
+impl Browser {
     /// Starts it on a host.
     ///
     /// # Errors
     ///
     /// If it does not start.
-    pub fn start(host: &'a Netns) -> anyhow::Result<Self> {
+    pub fn start(host: &Netns) -> anyhow::Result<Self> {
+        let host = host.entry();
         let profile = scratch::directory("browser")?;
         let mut command = host.command("chromedriver");
         command.arg(format!("--port={PORT}")).arg("--log-level=OFF");
@@ -60,22 +65,26 @@ impl<'a> Browser<'a> {
             "goog:loggingPrefs": {"browser": "ALL"},
             "goog:chromeOptions": {"binary": "/usr/bin/chromium", "args": options},
         }}});
-        if !until(LIMIT, || call(host, "GET", "/status", None).is_ok()) {
+        if !until(LIMIT, || call(&host, "GET", "/status", None).is_ok()) {
             bail!("chromedriver does not answer");
         }
-        let session = call(host, "POST", "/session", Some(&wanted)).context("start Chromium")?;
+        let session = call(&host, "POST", "/session", Some(&wanted)).context("start Chromium")?;
         let session = session["sessionId"].as_str().context("a session has a name")?.to_owned();
         Ok(Self { host, session, _driver: driver, _profile: profile })
     }
 
     fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        call(self.host, "POST", &format!("/session/{}{path}", self.session), Some(body))
+        call(&self.host, "POST", &format!("/session/{}{path}", self.session), Some(body))
     }
 
     /// A command of the protocol of its developer tools.
-    fn tools(&self, command: &str, parameters: &Value) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// If the browser refuses it.
+    pub fn tools(&self, command: &str, parameters: &Value) -> anyhow::Result<Value> {
         let body = json!({"cmd": command, "params": parameters});
-        self.post("/goog/cdp/execute", &body).map(drop)
+        self.post("/goog/cdp/execute", &body)
     }
 
     /// Opens an address, and waits until it is loaded.
@@ -117,6 +126,7 @@ impl<'a> Browser<'a> {
             "Emulation.setDeviceMetricsOverride",
             &json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}),
         )
+        .map(drop)
     }
 
     /// Prefers a dark page, or a light one.
@@ -127,7 +137,21 @@ impl<'a> Browser<'a> {
     pub fn dark(&self, dark: bool) -> anyhow::Result<()> {
         let value = if dark { "dark" } else { "light" };
         let features = json!([{"name": "prefers-color-scheme", "value": value}]);
-        self.tools("Emulation.setEmulatedMedia", &json!({"features": features}))
+        self.tools("Emulation.setEmulatedMedia", &json!({"features": features})).map(drop)
+    }
+
+    /// Presses the key Tab, which moves the focus.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be pressed.
+    pub fn press_tab(&self) -> anyhow::Result<()> {
+        for kind in ["keyDown", "keyUp"] {
+            let key =
+                json!({"type": kind, "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9});
+            self.tools("Input.dispatchKeyEvent", &key)?;
+        }
+        Ok(())
     }
 
     /// What the browser complained about since the last call.
@@ -141,16 +165,22 @@ impl<'a> Browser<'a> {
         Ok(entries.iter().map(|entry| entry["message"].to_string()).collect())
     }
 
-    /// Writes a picture of the window.
+    /// Writes a picture of the window: as WebP if the name of the file ends so, which takes a tenth of the space, and
+    /// otherwise as PNG.
     ///
     /// # Errors
     ///
     /// If it cannot be made or written.
     pub fn picture(&self, file: &Path) -> anyhow::Result<()> {
-        let path = format!("/session/{}/screenshot", self.session);
-        let picture = call(self.host, "GET", &path, None)?;
+        let form = if file.extension().is_some_and(|end| end == "webp") {
+            json!({"format": "webp", "quality": WEBP_QUALITY})
+        } else {
+            json!({"format": "png"})
+        };
+        let picture = self.tools("Page.captureScreenshot", &form)?;
         let encoded = file.with_extension("base64");
-        fs::write(&encoded, picture.as_str().unwrap_or_default()).context("write the picture")?;
+        fs::write(&encoded, picture["data"].as_str().unwrap_or_default())
+            .context("write the picture")?;
         let out = fs::File::create(file).with_context(|| format!("create {}", file.display()))?;
         let mut decode = Command::new("base64");
         let done = decode.arg("--decode").arg(&encoded).stdout(out).status();
@@ -159,15 +189,15 @@ impl<'a> Browser<'a> {
     }
 }
 
-impl Drop for Browser<'_> {
+impl Drop for Browser {
     fn drop(&mut self) {
         // It ends Chromium; chromedriver alone would leave it.
-        drop(call(self.host, "DELETE", &format!("/session/{}", self.session), None));
+        drop(call(&self.host, "DELETE", &format!("/session/{}", self.session), None));
     }
 }
 
 /// A call to chromedriver.
-fn call(host: &Netns, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+fn call(host: &Entry, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
     let mut curl = host.command("curl");
     curl.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "60", "-X", method]);
     if let Some(body) = body {

@@ -4,6 +4,7 @@
 //! Nothing here decides what is dropped. The lab only builds the environment, watches it from outside,
 //! and reports its observations. No packet leaves the namespaces: none of them has a default route.
 
+pub mod accessible;
 pub mod asterisk;
 pub mod attack;
 pub mod bench;

@@ -8,6 +8,7 @@ use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ringfence_tests::accessible;
 use ringfence_tests::browser::Browser;
 use ringfence_tests::child::{self, OnSignal};
 use ringfence_tests::scratch;
@@ -95,7 +96,7 @@ fn flood(site: &Site) {
 }
 
 /// Checks what holds for each view. Returns its text.
-fn check(browser: &Browser<'_>, view: &str) -> String {
+fn check(browser: &Browser, view: &str) -> String {
     let value = |expression: &str| browser.value(expression).unwrap();
     let title = value("document.title");
     assert!(title.as_str().unwrap().ends_with("· Ringfence"), "{view}: {title}");
@@ -123,6 +124,8 @@ fn check(browser: &Browser<'_>, view: &str) -> String {
         true,
         "{view}"
     );
+    let problems = accessible::problems(browser).unwrap();
+    assert!(problems.is_empty(), "{view}: {problems:#?}");
     assert_eq!(browser.complaints().unwrap(), [""; 0], "{view}");
     browser.text().unwrap()
 }
@@ -148,14 +151,15 @@ fn attacks(site: &Site, logs: &Path) {
 }
 
 /// Opens each view on each kind of screen. Returns the texts.
-fn views(browser: &Browser<'_>) -> Vec<(&'static str, String)> {
+fn views(browser: &Browser) -> Vec<(&'static str, String)> {
     let pictures = std::env::var_os("RINGFENCE_PICTURES").map(PathBuf::from);
     let mut texts = Vec::new();
     for (screen, width, height, dark) in [
         ("desk", 1280, 1000, false),
         ("dark", 1280, 1000, true),
-        ("phone", 360, 800, false),
-        ("phone-dark", 360, 800, true),
+        // What is as wide as this can be enlarged to four times its size on a desk (WCAG 2.2, 1.4.10).
+        ("phone", 320, 800, false),
+        ("phone-dark", 320, 800, true),
     ] {
         browser.screen(width, height).unwrap();
         browser.dark(dark).unwrap();
@@ -168,6 +172,7 @@ fn views(browser: &Browser<'_>) -> Vec<(&'static str, String)> {
             ("traffic", "/traffic?range=10m"),
             ("year", "/traffic?range=1y"),
             ("jails", "/jails"),
+            ("findings", "/findings"),
         ] {
             browser.open(&format!("{AT}{path}")).unwrap();
             let text = check(browser, view);
@@ -176,6 +181,8 @@ fn views(browser: &Browser<'_>) -> Vec<(&'static str, String)> {
             let background =
                 browser.value("getComputedStyle(document.body).backgroundColor").unwrap();
             assert_eq!(background == "rgb(15, 20, 25)", dark, "{background}");
+            let problems = accessible::problems_of_focus(browser).unwrap();
+            assert!(problems.is_empty(), "{view} on {screen}: {problems:#?}");
             if let Some(directory) = &pictures {
                 browser.picture(&directory.join(format!("{view}-{screen}.png"))).unwrap();
             }
@@ -251,6 +258,8 @@ fn a_browser_shows_every_view() {
         ("traffic", "banned"),
         ("year", "other-protocol"),
         ("jails", "sshd"),
+        ("findings", "asterisk-notice"),
+        ("findings", "There is none."),
     ] {
         assert!(
             has(view, part),
@@ -258,6 +267,21 @@ fn a_browser_shows_every_view() {
             texts.iter().find(|(name, _)| *name == view)
         );
     }
+
+    // An audit of the host stands there as soon as it is made.
+    let audit = ["audit", "--asterisk-config", "/nonexistent"];
+    let mut command = site.hosts.pbx.command(site.ringfence.client().binary());
+    command.arg("-c").arg(site.ringfence.config_file()).args(audit);
+    child::finish("ringfence audit", &mut command, LIMIT, OnSignal::Stop).unwrap();
+    assert!(
+        until(2 * LIMIT, || {
+            browser.open(&format!("{AT}/findings")).unwrap();
+            browser.text().unwrap().contains("Made ")
+        }),
+        "{}",
+        browser.text().unwrap()
+    );
+    check(&browser, "findings");
 
     // The next page.
     browser.screen(1280, 1000).unwrap();
@@ -291,7 +315,7 @@ fn only_a_login_shows_anything() {
         site.ringfence.log()
     );
     let header = cookie(&site);
-    for path in ["/", "/traffic", "/bans", "/why", "/jails"] {
+    for path in ["/", "/traffic", "/bans", "/why", "/jails", "/findings"] {
         for arguments in [&[][..], &["-H", "Cookie: ringfence="], &["-H", "Cookie: ringfence=0000"]]
         {
             let (head, text, _) = got(&site, path, arguments);
