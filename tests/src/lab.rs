@@ -1,6 +1,7 @@
 //! The demonstration: a phone that works, attackers that appear one after another and then together, and
 //! the filter's reaction to them.
 
+mod door;
 mod filter;
 mod plan;
 mod report;
@@ -14,6 +15,8 @@ use anyhow::Context;
 
 use crate::asterisk::{self, Asterisk};
 use crate::attack::{self, Attacker, Plan};
+use crate::browser::Browser;
+use crate::interrupt::Interrupted;
 use crate::netns::{self, Lan, Netns};
 use crate::notice::Notices;
 use crate::phone::{Account, Phone, PhoneReport};
@@ -23,6 +26,7 @@ use crate::tap::Tap;
 use crate::tmux::Tmux;
 use crate::{interrupt, picture, screen};
 
+use self::door::Door;
 use self::filter::FilterWatch;
 use self::plan::{AttackHost, PHASES, Phase};
 use self::report::{AttackerResult, Limits};
@@ -34,8 +38,13 @@ const PHONE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 20));
 const PHONE_INTERVAL: Duration = Duration::from_millis(400);
 const SIP_PORT: u16 = 5060;
 
-/// The columns and lines of the picture.
+/// The columns and lines of the picture of `ringfence top`.
 const PICTURE: (u16, u16) = (100, 28);
+/// The width and height of the picture of the page, in pixels.
+const PAGE_PICTURE: (u32, u32) = (1000, 900);
+
+/// How often a new link to the page is shown while it is left up: one is valid for five minutes.
+const NEW_LINK: Duration = Duration::from_mins(4);
 
 const TICK: Duration = Duration::from_millis(50);
 const REDRAW_LIVE: Duration = Duration::from_millis(250);
@@ -54,6 +63,10 @@ pub struct Settings {
     pub seconds: u32,
     /// The file for a picture of `ringfence top`, if one is wanted.
     pub picture: Option<PathBuf>,
+    /// The file for a picture of the page, if one is wanted.
+    pub page_picture: Option<PathBuf>,
+    /// Whether the host is left up, under attack, until a signal.
+    pub keep: bool,
 }
 
 /// The default duration.
@@ -77,7 +90,19 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     let mut lab = Lab::build(settings, screen)?;
     screen.say(&format!("ready after {:.1} s\n", started.elapsed().as_secs_f64()))?;
     lab.play(settings, screen)?;
-    lab.conclude(screen)
+    let report = lab.conclude(screen)?;
+    screen.say(&report.text(screen.paint()))?;
+    if let Some(link) = lab.link()? {
+        if settings.keep {
+            lab.stay(link, screen)?;
+        } else {
+            screen.say(&format!(
+                "\nThe page of this host was at {}; `cargo xtask run --keep` leaves it up.",
+                link.split("login").next().unwrap_or_default()
+            ))?;
+        }
+    }
+    Ok(report)
 }
 
 /// Everything that the run has created. Fields are dropped in this order: processes before their
@@ -88,6 +113,8 @@ struct Lab {
     last_phone: PhoneReport,
     watch: Option<FilterWatch>,
     view: Option<Tmux>,
+    browser: Option<Browser>,
+    door: Option<Door>,
     ringfence: Option<Ringfence>,
     limits: Limits,
     notices: Notices,
@@ -134,7 +161,8 @@ impl Lab {
         screen.say("  a real Asterisk 22, set up as Wazo sets it up")?;
         let options = asterisk::Options::default();
         let asterisk = Asterisk::start(&hosts.pbx, &root, &options)?;
-        let config = Config::new(&asterisk.notice_log());
+        let mut config = Config::new(&asterisk.notice_log());
+        config.more = format!("api: {{listen: '127.0.0.1:{}', wazo_auth: ''}}\n", door::PORT);
         let ringfence = if let Some(binary) = &settings.ringfence {
             screen.say("  ringfence on the PBX's network interface, reading Asterisk's log")?;
             Some(Ringfence::start(&hosts.pbx, binary, &config)?)
@@ -149,12 +177,17 @@ impl Lab {
             let (binary, socket) = (client.binary().display(), client.socket().display());
             Tmux::start(PICTURE.0, PICTURE.1, &format!("{binary} --socket {socket} top"))
         });
+        let door = ringfence.as_ref().map(|_running| Door::open(&hosts.pbx)).transpose()?;
+        let wanted = ringfence.as_ref().filter(|_running| settings.page_picture.is_some());
+        let browser = wanted.map(|_running| Browser::start(&hosts.pbx)).transpose()?;
         Ok(Self {
             attacks: Vec::new(),
             phone: Some(start_phone(&hosts.phone, &options)?),
             last_phone: PhoneReport::default(),
             watch: watch.transpose()?,
             view: view.transpose()?,
+            browser,
+            door,
             ringfence,
             limits: Limits {
                 maxretry: config.maxretry.into(),
@@ -215,12 +248,63 @@ impl Lab {
         Ok(())
     }
 
-    /// Writes the picture, if one is wanted.
+    /// Writes the pictures that are wanted.
     fn take_picture(&self, settings: &Settings) -> anyhow::Result<()> {
-        let (Some(view), Some(file)) = (&self.view, &settings.picture) else { return Ok(()) };
-        let title = "ringfence top while three attackers work at once";
-        let svg = picture::svg(&view.coloured()?, title);
-        std::fs::write(file, svg).with_context(|| format!("write {}", file.display()))
+        if let (Some(view), Some(file)) = (&self.view, &settings.picture) {
+            let title = "ringfence top while three attackers work at once";
+            let svg = picture::svg(&view.coloured()?, title);
+            std::fs::write(file, svg).with_context(|| format!("write {}", file.display()))?;
+        }
+        if let (Some(browser), Some(file)) = (&self.browser, &settings.page_picture) {
+            let (width, height) = PAGE_PICTURE;
+            browser.screen(width, height)?;
+            browser.open(self.inner_link()?.trim())?;
+            browser.picture(file)?;
+        }
+        Ok(())
+    }
+
+    /// What `ringfence page` prints.
+    fn inner_link(&self) -> anyhow::Result<String> {
+        let ringfence = self.ringfence.as_ref().context("there is no filter")?;
+        Ok(ringfence.client().run(&["page"], false)?.success("ringfence page")?.stdout)
+    }
+
+    /// A new link to the page for a browser on this machine, if there is a page.
+    fn link(&self) -> anyhow::Result<Option<String>> {
+        let Some(door) = &self.door else { return Ok(None) };
+        Ok(Some(door.link(&self.inner_link()?)))
+    }
+
+    /// Leaves the host up and under attack, until a signal ends it.
+    fn stay(&mut self, link: String, screen: &mut Screen) -> anyhow::Result<()> {
+        let (number, phase) = (PHASES.len() - 2, &PHASES[PHASES.len() - 2]);
+        let options = asterisk::Options::default();
+        self.phone = Some(start_phone(&self.hosts.phone, &options)?);
+        let mut shown = Some(link);
+        let mut at = Instant::now();
+        let done = loop {
+            if at.elapsed() >= NEW_LINK {
+                (shown, at) = (self.link()?, Instant::now());
+            }
+            if let Some(link) = shown.take() {
+                screen.say(&format!(
+                    "\nThe page of this host, which stays under attack until Ctrl-C:\n  {}\nThis link is valid \
+                     once, for five minutes; then there is a new one. From another computer, forward the port first \
+                     (ssh -L).\n",
+                    screen.paint().bold(&link)
+                ))?;
+            }
+            self.attacks.clear();
+            for what in phase.attacks {
+                self.attack(what, 1.0)?;
+            }
+            let end = Instant::now() + Duration::from_secs(phase.seconds.into());
+            if let Err(error) = self.watch_until(end, number, phase, screen) {
+                break error;
+            }
+        };
+        if done.is::<Interrupted>() { Ok(()) } else { Err(done) }
     }
 
     fn watch_until(
@@ -297,7 +381,7 @@ impl Lab {
     }
 
     /// Stops everything that sends, lets the counters settle, and judges the result.
-    fn conclude(mut self, screen: &mut Screen) -> anyhow::Result<Report> {
+    fn conclude(&mut self, screen: &mut Screen) -> anyhow::Result<Report> {
         let seconds = self.started.elapsed().as_secs_f64();
         if let Some(phone) = self.phone.take() {
             self.last_phone = phone.finish();

@@ -28,8 +28,14 @@ struct Arguments {
     /// Show the attacks with `ringfence top` too, and write a picture of it to FILE as SVG
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
+    /// Show the page in Chromium too, and write a picture of it to FILE as WebP or PNG
+    #[arg(long, value_name = "FILE")]
+    page_picture: Option<PathBuf>,
+    /// Leave the host up and under attack afterwards, with its page, until Ctrl-C
+    #[arg(long)]
+    keep: bool,
     /// Run without a filter
-    #[arg(long, conflicts_with_all = ["ringfence", "picture"])]
+    #[arg(long, conflicts_with_all = ["ringfence", "picture", "page_picture", "keep"])]
     no_filter: bool,
 }
 
@@ -58,9 +64,10 @@ fn try_main(arguments: Arguments) -> anyhow::Result<bool> {
         cache: arguments.cache,
         seconds: arguments.seconds,
         picture: arguments.picture,
+        page_picture: arguments.page_picture,
+        keep: arguments.keep,
     };
     let report = lab::run(&settings, &mut screen)?;
-    screen.say(&report.text(screen.paint()))?;
     if let Some(path) = &arguments.json {
         lab::write_json(&report, path)?;
     }
