@@ -393,6 +393,11 @@ impl Ringfence {
         &self.client
     }
 
+    /// The namespace in which it runs.
+    pub fn entry(&self) -> Entry {
+        self.entry.clone()
+    }
+
     /// See [`Client::status`].
     ///
     /// # Errors

@@ -1,10 +1,12 @@
 //! The time from the failure that leads to a ban until its source is dropped, while the daemon has other
 //! work: a million bans that are listed, lifted or end together, a log whose lines are expensive to read,
-//! clients that send requests, a log that no process reads, and a full disk.
+//! clients that send requests, a log that no process reads, a full disk, listeners to events, and hostile
+//! requests.
 //!
 //! The stage is that of `latency`. Each load has its own daemon.
 
 mod loads;
+mod watchers;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,6 +51,9 @@ pub struct Measurement {
     did: String,
     /// The peak memory of the daemon before and after the load, in MiB.
     peak_mib: [f64; 2],
+    /// What a packet of a banned source costs in the filter before the load and beside it, in nanoseconds: the least
+    /// of several runs.
+    packet_ns: [f64; 2],
     times: Vec<Time>,
 }
 
@@ -78,19 +83,23 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
         let adjust =
             |config: &mut Config, directory: &Path| load.adjust(config, directory, disk.as_ref());
         let mut stage = Stage::build_with(binary, adjust)?;
-        let client = stage.ringfence().client().clone();
+        let (client, entry) = (stage.ringfence().client().clone(), stage.ringfence().entry());
         load.prepare(&client, settings.bans)?;
         let before = peak(stage.ringfence().id())?;
+        let mut packet_ns = [stage.packet_ns()?, f64::INFINITY];
         let (begun, is_over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let mut times = Vec::new();
         let did = thread::scope(|scope| -> anyhow::Result<String> {
             let (begins, over) = (Arc::clone(&begun), Arc::clone(&is_over));
-            let loading = scope.spawn(move || load.run(&client, &begins, &over));
+            let loading = scope.spawn(move || load.run((&client, &entry), &begins, &over));
             let measured = (|| -> anyhow::Result<()> {
                 let enough = usize::try_from(settings.timed)?;
                 while !loading.is_finished() && (load.ends_by_itself() || times.len() < enough) {
                     let counts = begun.load(Ordering::Relaxed);
                     let time = stage.one(Way::Log, REST)?;
+                    if counts {
+                        packet_ns[1] = packet_ns[1].min(stage.packet_ns()?);
+                    }
                     times.extend(Some(time).filter(|_| counts));
                 }
                 Ok(())
@@ -102,7 +111,7 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
         })?;
         let peak_mib = [before, peak(stage.ringfence().id())?];
         stage.ringfence().check()?;
-        let measurement = Measurement { load: *load, did, peak_mib, times };
+        let measurement = Measurement { load: *load, did, peak_mib, packet_ns, times };
         screen.say(&measurement.row(screen.paint()))?;
         measurements.push(measurement);
     }
@@ -132,8 +141,9 @@ impl Measurement {
         let clock = |percent| self.percentile(percent, |time| time.clock);
         let free = |percent| self.percentile(percent, |time| time.cpu_free);
         let [before, after] = self.peak_mib;
+        let [alone, beside] = self.packet_ns;
         format!(
-            "  {}  {:<22} {:>5} bans, ms: p50 {:.2}, p99 {:.2}, worst {:.2}; on the clock {:.2}, {:.2}, {:.2}; peak {before:.0}\u{2192}{after:.0} MiB; {}",
+            "  {}  {:<22} {:>5} bans, ms: p50 {:.2}, p99 {:.2}, worst {:.2}; on the clock {:.2}, {:.2}, {:.2}; peak {before:.0}\u{2192}{after:.0} MiB; a packet {alone:.0}\u{2192}{beside:.0} ns; {}",
             if self.is_met() { paint.good("met   ") } else { paint.bad("MISSED") },
             self.load.name(),
             self.times.len(),
@@ -175,7 +185,13 @@ mod tests {
             let time = |cpu_free| Time { clock: cpu_free, cpu_free };
             let mut times = vec![time(0.3); 98];
             times.extend([time(slowest); 2]);
-            Measurement { load: Load::Nothing, did: String::new(), peak_mib: [1.0; 2], times }
+            Measurement {
+                load: Load::Nothing,
+                did: String::new(),
+                peak_mib: [1.0; 2],
+                packet_ns: [1.0; 2],
+                times,
+            }
         };
         let report =
             |slowest| Report { benchmark: "busy", measurements: vec![measurement(slowest)] };

@@ -1,7 +1,8 @@
 //! Measures the cost of running the service: packets that pass during a reload, a restart and an
 //! upgrade, the time from a start until the host is protected, CPU time and memory while nothing
-//! happens, the time of each command, and the sizes of what is installed.
+//! happens, the time of each command and of what monitoring and browsers ask for, and the sizes of what is installed.
 
+mod answers;
 mod commands;
 mod gaps;
 mod idle;
@@ -32,6 +33,8 @@ pub enum Part {
     Idle,
     /// The time of each command.
     Commands,
+    /// The time of a scrape, of `status` and of each view of the page.
+    Answers,
     /// The sizes of the binary and the package.
     Sizes,
 }
@@ -66,6 +69,7 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
             Part::Starts => starts::measure(binary, settings.rounds),
             Part::Idle => idle::measure(binary, settings.seconds),
             Part::Commands => commands::measure(binary, settings.rounds),
+            Part::Answers => answers::measure(binary, settings.rounds),
             Part::Sizes => sizes::measure(binary),
         };
         for row in measured? {

@@ -36,8 +36,8 @@ enum Benchmark {
     Hearing(Hearing),
     /// How long it takes from a line or an event to the ban, alone and at 1000 failures per second
     Latency(Latency),
-    /// The same while a million bans are listed, lifted or end, and beside expensive lines and many
-    /// clients
+    /// The same while a million bans are listed, lifted or end, and beside expensive lines, many clients,
+    /// listeners to events and hostile requests
     Busy(Busy),
     /// The memory of a jail for each of a million watched sources
     Watched(Watched),
@@ -77,7 +77,7 @@ struct Operations {
     seconds: f64,
     /// Only these parts; can be given more than once
     #[arg(long = "only", value_name = "PART",
-          default_values = ["gaps", "starts", "idle", "commands", "sizes"])]
+          default_values = ["gaps", "starts", "idle", "commands", "answers", "sizes"])]
     parts: Vec<operations::Part>,
     /// Write every figure to FILE as JSON too
     #[arg(long, value_name = "FILE")]
@@ -223,7 +223,7 @@ struct Busy {
     /// Only these loads; may be repeated
     #[arg(long = "only", value_name = "LOAD",
           default_values = ["nothing", "list", "ask", "lift", "end", "lines", "rotate", "clients", "log",
-                            "disk"])]
+                            "disk", "listeners", "hostile"])]
     loads: Vec<busy::Load>,
     /// Write the time of each ban to FILE as JSON too
     #[arg(long, value_name = "FILE")]

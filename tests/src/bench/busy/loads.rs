@@ -19,6 +19,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde::Serialize;
 use tempfile::TempDir;
 
+use super::watchers;
+use crate::netns::Entry;
 use crate::ringfence::{Client, Config};
 use crate::{interrupt, scratch};
 
@@ -80,6 +82,10 @@ pub enum Load {
     Log,
     /// The disk of the state directory is full.
     Disk,
+    /// Fifty clients listen to the events of a thousand bans a second.
+    Listeners,
+    /// A thousand hostile requests a second arrive at the port of the API.
+    Hostile,
 }
 
 impl Load {
@@ -95,6 +101,8 @@ impl Load {
             Self::Clients => "clients do not read",
             Self::Log => "the log is not read",
             Self::Disk => "the disk is full",
+            Self::Listeners => "listeners to events",
+            Self::Hostile => "hostile requests",
         }
     }
 
@@ -125,6 +133,10 @@ impl Load {
             config.more =
                 format!("jails:\n  hard: {{enabled: true, filter: {filter}, log: [{log}]}}\n");
         }
+        if self == Self::Hostile {
+            let port = watchers::PORT;
+            config.more = format!("api: {{listen: '127.0.0.1:{port}', wazo_auth: ''}}\n");
+        }
         config.unread_log = self == Self::Log;
         if let Some(Disk(state)) = disk {
             config.more = format!("paths: {{state: {}}}\n", state.path().display());
@@ -135,7 +147,9 @@ impl Load {
     /// Creates this many bans, if the load needs them, and its faults.
     pub(super) fn prepare(self, client: &Client, bans: u32) -> anyhow::Result<()> {
         let seconds = match self {
-            Self::Nothing | Self::Lines | Self::Rotate => return Ok(()),
+            Self::Nothing | Self::Lines | Self::Rotate | Self::Listeners | Self::Hostile => {
+                return Ok(());
+            }
             Self::Log => {
                 return (0..UNREAD_LINES / 2).try_for_each(|number| ban_and_unban(client, number));
             }
@@ -153,10 +167,10 @@ impl Load {
         })
     }
 
-    /// Loads the daemon until `over`, and sets `begun` at the start; returns what it did.
+    /// Loads the daemon in this namespace until `over`, and sets `begun` at the start; returns what it did.
     pub(super) fn run(
         self,
-        client: &Client,
+        (client, entry): (&Client, &Entry),
         begun: &AtomicBool,
         over: &AtomicBool,
     ) -> anyhow::Result<String> {
@@ -188,6 +202,8 @@ impl Load {
             Self::Clients => crowd(client, over),
             Self::Log => log(client, over),
             Self::Disk => full(client, over),
+            Self::Listeners => watchers::listen(client, over),
+            Self::Hostile => watchers::attack(entry, over),
         }
     }
 }
