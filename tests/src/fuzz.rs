@@ -4,5 +4,6 @@
 pub mod asterisk;
 pub mod http;
 pub mod list;
+pub mod mmdb;
 
 pub use ringfence_packets::fuzz::{Check, corpus, decide, packet, reference, sip};

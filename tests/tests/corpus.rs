@@ -1,7 +1,7 @@
 //! Checks the properties of each target with the inputs that libFuzzer has found (`cargo xtask fuzz`). The
 //! frames are in `tests/packets/tests/corpus.rs`.
 
-use ringfence_tests::fuzz::{asterisk, corpus, http, list};
+use ringfence_tests::fuzz::{asterisk, corpus, http, list, mmdb};
 
 #[test]
 fn every_line_has_its_properties() {
@@ -26,5 +26,14 @@ fn every_list_has_its_properties() {
         // Shown only if the check panics.
         println!("{}", path.display());
         list::check(&input);
+    }
+}
+
+#[test]
+fn every_database_has_its_properties() {
+    for (path, input) in corpus("mmdb") {
+        // Shown only if the check panics.
+        println!("{}", path.display());
+        mmdb::check(&input);
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use geo::writer::{Said, Writer};
 use geo::{Database, Policy, compile};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use ringfence_tests::cases::{self, messages};
 use ringfence_tests::kernel::Kernel;
 use ringfence_tests::packet_builder::Frame;
@@ -200,6 +200,50 @@ fn a_whole_world_costs_little() {
     println!("IPv4 and IPv6 let in, IPv6 shut out: {without:?} without, {with:?} with");
     assert!(with[2] < without[2], "a packet that is shut out costs more than one that is read");
     assert!(with[0] < without[0] * 2 + Duration::from_nanos(100), "{best:?}");
+}
+
+/// The old networks and the new ones do not fit into the kernel together.
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn a_large_table_is_replaced_by_another() {
+    const MANY: u128 = 180_000;
+    let world = World::new();
+    let publish = |first: u128, count: u128| {
+        let mut writer = Writer::default();
+        let germany = Said::Country("DE".to_owned());
+        writer.add("185.0.2.0/24".parse().unwrap(), &germany);
+        for n in 0..count {
+            let network = Ipv6Net::new((first << 112 | n << 81).into(), 48).unwrap();
+            writer.add(network.into(), &germany);
+        }
+        let new = world.file().with_extension("new");
+        fs::write(&new, writer.bytes("Test-Country")).unwrap();
+        fs::rename(new, world.file()).unwrap();
+    };
+    publish(0x2400, MANY);
+    let mut ringfence = world.start("admit: [DE]");
+    world.becomes(&ringfence, [false, true, false]);
+    let becomes = |ringfence: &Ringfence, expected: &str, networks: u128| {
+        let is = || {
+            let geo = &status(ringfence)["geo"];
+            geo["state"] == expected && geo["networks"] == u64::try_from(networks).unwrap()
+        };
+        let is = until(2 * SOON, is);
+        assert!(is, "{}\n{}", status(ringfence)["geo"], ringfence.log());
+    };
+    becomes(&ringfence, "ok", MANY + 1);
+    publish(0x2600, MANY + 5);
+    becomes(&ringfence, "ok", MANY + 6);
+    assert!(!ringfence.log().contains("is it full?"), "{}", ringfence.log());
+    // One that is too large changes nothing.
+    publish(0x2800, 270_000);
+    becomes(&ringfence, "failing", MANY + 6);
+    let problem = status(&ringfence)["geo"]["problem"].to_string();
+    assert!(problem.contains("more than the 262144"), "{problem}");
+    world.becomes(&ringfence, [false, true, false]);
+    ringfence.stop().unwrap();
+    drop((ringfence, world));
+    nothing_is_left().unwrap();
 }
 
 #[test]

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Map, MapData};
 use filter_common::address::unwords;
+use filter_common::limits::GEO_NETWORKS;
 use ipnet::{IpNet, Ipv6Net};
 
 use super::bans::network_key;
@@ -65,10 +66,14 @@ impl GeoTable {
             }
         }
         let wanted: BTreeMap<Ipv6Net, bool> = entries.into_iter().collect();
-        let there = match self.entries.take() {
+        let mut there = match self.entries.take() {
             Some(there) => there,
             None => self.read()?,
         };
+        let left_over = there.keys().filter(|network| !wanted.contains_key(network)).count();
+        if left_over + wanted.len() > GEO_NETWORKS as usize {
+            self.clear(&mut there, &wanted)?;
+        }
         // Networks that are open come first, so that none is shut out for a moment because of a wider one.
         for open in [true, false] {
             for (network, shut) in wanted.iter().filter(|(_, shut)| **shut != open) {
@@ -88,6 +93,32 @@ impl GeoTable {
             }
         }
         self.entries = Some(wanted);
+        Ok(())
+    }
+
+    /// Makes room: removes what is not wanted, and first all that is shut out, so that nobody is shut out for a moment
+    /// who was not.
+    fn clear(
+        &mut self,
+        there: &mut BTreeMap<Ipv6Net, bool>,
+        wanted: &BTreeMap<Ipv6Net, bool>,
+    ) -> Result<()> {
+        for is_shut in [true, false] {
+            let goes = |network: &Ipv6Net, shut: bool| {
+                shut == is_shut && (is_shut || !wanted.contains_key(network))
+            };
+            let gone: Vec<Ipv6Net> = there
+                .iter()
+                .filter(|(network, shut)| goes(network, **shut))
+                .map(|(network, _)| *network)
+                .collect();
+            for network in gone {
+                self.v6
+                    .remove(&network_key(IpNet::V6(network)))
+                    .with_context(|| format!("remove {network} from the table of countries"))?;
+                there.remove(&network);
+            }
+        }
         Ok(())
     }
 

@@ -362,6 +362,27 @@ mod tests {
 
     /// A whole world: `cargo test --release -p geo -- --ignored --nocapture`.
     #[test]
+    fn more_ipv6_networks_than_there_is_room_for_are_an_error() {
+        let with = |count: u128| {
+            let mut writer = Writer::default();
+            for n in 0..count {
+                // Not adjacent, so that they are not joined.
+                let first = 0x2400_u128 << 112 | n << 81;
+                let network = Ipv6Net::new(first.into(), 48).unwrap();
+                writer.add(network.into(), &Said::Country("DE".to_owned()));
+            }
+            let database = Database::read(writer.bytes("Test-Country")).unwrap();
+            compile(&[("full".to_owned(), database)], &policy("admit DE"))
+        };
+        let most = V6_ENTRIES_MAX as u128;
+        let few = with(most / 2).unwrap().entries.len();
+        let others = few as u128 - most / 2;
+        assert_eq!(with(most - others).unwrap().entries.len(), V6_ENTRIES_MAX);
+        let why = with(most - others + 1).unwrap_err();
+        assert!(why.contains("has 262145 IPv6 networks"), "{why}");
+    }
+
+    #[test]
     #[ignore = "measures"]
     #[expect(clippy::disallowed_methods, reason = "measures")]
     fn a_whole_world() {
