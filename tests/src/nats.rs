@@ -268,9 +268,23 @@ impl Agent {
     ///
     /// If it does not start.
     pub fn start(host: &Netns, ringfence: &Ringfence) -> anyhow::Result<Self> {
+        Self::start_with(host, ringfence, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    ///
+    /// # Errors
+    ///
+    /// If it does not start.
+    pub fn start_with(
+        host: &Netns,
+        ringfence: &Ringfence,
+        environment: &[(String, String)],
+    ) -> anyhow::Result<Self> {
         let log = scratch::directory("agent")?;
         let file = File::create(log.path().join("log")).context("create the agent's log")?;
         let mut command = host.command(agent()?);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.arg("run").arg("--socket").arg(ringfence.client().socket());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         Ok(Self { process: Running::spawn("ringfence-fleet", &mut command)?, log })

@@ -56,23 +56,35 @@ impl Lan {
     /// If the namespace or its interface cannot be created.
     pub fn host(&mut self, name: &str, addresses: &[IpAddr]) -> anyhow::Result<Netns> {
         let port = format!("p{}", self.ports);
-        self.ports += 1;
-        let host = Netns::create(&format!("{}-{name}", self.prefix), Some(port.clone()))?;
-        let (switch, ns) = (&self.switch.name, &host.name);
-        let mut lines = vec![
-            format!("-n {switch} link add {port} type veth peer name eth0 netns {ns}"),
-            format!("-n {switch} link set {port} master br0 up"),
-            format!("-n {ns} link set lo up"),
-        ];
-        lines.extend(addresses.iter().map(|address| match address {
-            IpAddr::V4(v4) => format!("-n {ns} addr add {v4}/24 dev eth0"),
-            IpAddr::V6(v6) => format!("-n {ns} addr add {v6}/64 dev eth0 nodad"),
-        }));
-        lines.push(format!("-n {ns} link set eth0 up"));
-        for line in &lines {
-            ip(line)?;
-        }
+        let host = Netns::create(&format!("{}-{name}", self.prefix), Some(port))?;
+        host.ip("link set lo up")?;
+        self.plug(&host, "eth0", addresses)?;
         Ok(host)
+    }
+
+    /// Connects a host, which may be one of another switch, with a further interface.
+    ///
+    /// # Errors
+    ///
+    /// If the interface cannot be created.
+    pub fn plug(
+        &mut self,
+        host: &Netns,
+        interface: &str,
+        addresses: &[IpAddr],
+    ) -> anyhow::Result<()> {
+        let port = format!("p{}", self.ports);
+        self.ports += 1;
+        let ns = &host.name;
+        self.switch.ip(&format!("link add {port} type veth peer name {interface} netns {ns}"))?;
+        self.switch.ip(&format!("link set {port} master br0 up"))?;
+        for address in addresses {
+            host.ip(&match address {
+                IpAddr::V4(v4) => format!("addr add {v4}/24 dev {interface}"),
+                IpAddr::V6(v6) => format!("addr add {v6}/64 dev {interface} nodad"),
+            })?;
+        }
+        host.ip(&format!("link set {interface} up"))
     }
 
     /// The namespace with the bridge. Every frame to a host leaves it through that host's
@@ -210,6 +222,17 @@ impl Entry {
     }
 }
 
+/// What has passed an interface since it was made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    /// Packets that it has received.
+    pub packets_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+    /// Bytes that it has sent.
+    pub bytes_sent: u64,
+}
+
 /// A network namespace, deleted when dropped.
 #[derive(Debug)]
 pub struct Netns {
@@ -262,6 +285,54 @@ impl Netns {
                 work()
             });
             thread.join().map_err(|_panic| anyhow!("panicked in the namespace {}", self.name))?
+        })
+    }
+
+    /// Runs `ip` in this network namespace with the words of `line`.
+    ///
+    /// # Errors
+    ///
+    /// If it fails.
+    pub fn ip(&self, line: &str) -> anyhow::Result<()> {
+        ip(&format!("-n {} {line}", self.name))
+    }
+
+    /// Makes it a router that hides what is behind it: IPv4 packets that leave through `interface` get its
+    /// address, and replies find back by conntrack.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel or `nft` refuses.
+    pub fn masquerade(&self, interface: &str) -> anyhow::Result<()> {
+        self.run_in(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("forward packets"))?;
+        let mut nft = self.command("nft");
+        nft.arg(format!(
+            "table ip nat {{ chain post {{ type nat hook postrouting priority 100; \
+             oifname \"{interface}\" masquerade; }}; }}"
+        ));
+        child::finish("nft", &mut nft, Duration::from_secs(10), OnSignal::Finish)?
+            .success("nft")
+            .map(drop)
+    }
+
+    /// What has passed an interface.
+    ///
+    /// # Errors
+    ///
+    /// If `ip` does not report it.
+    pub fn traffic(&self, interface: &str) -> anyhow::Result<Traffic> {
+        let mut ip = Command::new("ip");
+        ip.args(["-n", &self.name, "-s", "-j", "link", "show", "dev", interface]);
+        let said = child::finish("ip", &mut ip, Duration::from_secs(10), OnSignal::Finish)?;
+        let links: serde_json::Value = serde_json::from_str(&said.success("ip")?.stdout)
+            .context("read the link's counters")?;
+        let of = |side: &str, what: &str| {
+            links[0]["stats64"][side][what].as_u64().context("the link has no counters")
+        };
+        Ok(Traffic {
+            packets_received: of("rx", "packets")?,
+            bytes_received: of("rx", "bytes")?,
+            bytes_sent: of("tx", "bytes")?,
         })
     }
 

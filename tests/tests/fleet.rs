@@ -8,6 +8,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
+use ringfence_tests::debian;
 use ringfence_tests::nats::{Agent, Nats};
 use ringfence_tests::netns::{self, Lan, Netns};
 use ringfence_tests::ringfence::{self, Config, Ringfence};
@@ -37,15 +39,22 @@ struct Pbx {
 }
 
 impl Pbx {
-    fn start(place: Netns, nats: &Nats, name: &str, more: &str) -> Self {
+    fn start(
+        place: Netns,
+        nats: &Nats,
+        name: &str,
+        more: &str,
+        environment: &[(String, String)],
+    ) -> Self {
         let logs = scratch::directory("logs").unwrap();
         fs::write(logs.path().join("auth.log"), "").unwrap();
         fs::write(logs.path().join("provd.log"), "").unwrap();
         let mut config = Config::new(Path::new("/nonexistent/fail2ban"));
         config.other_logs = Some(logs.path().to_owned());
         config.more = nats.settings(name, more);
+        config.environment = environment.to_vec();
         let ringfence = Ringfence::start(&place, &ringfence::built().unwrap(), &config).unwrap();
-        let agent = Agent::start(&place, &ringfence).unwrap();
+        let agent = Agent::start_with(&place, &ringfence, environment).unwrap();
         Self { agent, ringfence, place, logs }
     }
 
@@ -108,15 +117,20 @@ struct Fleet {
 
 impl Fleet {
     fn new(more: [&str; 3]) -> Self {
+        Self::with_clocks(more, [""; 3])
+    }
+
+    /// The clock of a host is off by so much, such as `+1d`.
+    fn with_clocks(more: [&str; 3], off: [&str; 3]) -> Self {
         netns::sweep().unwrap();
         let mut lan = Lan::new().unwrap();
         let address = |n: u8| IpAddr::V4(Ipv4Addr::new(192, 0, 2, n));
         let place = lan.host("nats", &[address(5)]).unwrap();
         let nats = Nats::start(vec![(place, address(5))], &NAMES, &cache()).unwrap();
         let mut hosts = Vec::new();
-        for ((name, more), n) in NAMES.into_iter().zip(more).zip(10..) {
+        for (((name, more), off), n) in NAMES.into_iter().zip(more).zip(off).zip(10..) {
             let place = lan.host(name, &[address(n)]).unwrap();
-            hosts.push(Pbx::start(place, &nats, name, more));
+            hosts.push(Pbx::start(place, &nats, name, more, &clock(off)));
         }
         for host in &hosts {
             host.becomes("connected");
@@ -215,6 +229,9 @@ fn a_host_that_goes_mad_is_bounded_and_cut_off() {
     let Fleet { hosts, nats, lan } = &mut fleet;
     drop(hosts[2].agent.kill());
     let mad = lan.host("mad", &[Ipv4Addr::new(192, 0, 2, 99).into()]).unwrap();
+    // What it does not prove does not count.
+    let unproven = r#"{"v":1,"jail":"asterisk-wazo","proven":false,"seconds":3600}"#.to_owned();
+    nats.store(&mad, "pbx-3", vec![("bans.pbx-3.b9000043-32".to_owned(), unproven)]).unwrap();
     goes_mad(&mad, nats, 10_000);
     let of_mad = |host: &Pbx| {
         let fleet: Value = host.ringfence.client().ask(&["fleet", "hosts"]).unwrap();
@@ -229,6 +246,8 @@ fn a_host_that_goes_mad_is_bounded_and_cut_off() {
                 > 9000
     };
     assert!(until(SOON, is_bounded), "{}\n{}", of_mad(&hosts[0]), hosts[0].agent.log());
+    assert_eq!(of_mad(&hosts[0])["refused"]["unproven"], 1, "{}", of_mad(&hosts[0]));
+    assert!(hosts[0].banned_by(attacker(67)).is_empty());
     // The others are heard all the same.
     hosts[1].attacked_by(attacker(66));
     hosts[0].becomes_banned(attacker(66), &["fleet:pbx-2"]);
@@ -243,6 +262,77 @@ fn a_host_that_goes_mad_is_bounded_and_cut_off() {
     let forged = ("bans.pbx-1.b9000042-32".to_owned(), "{}".to_owned());
     assert_eq!(nats.store(&mad, "pbx-3", vec![forged]).unwrap(), 1);
     drop(mad);
+    drop(fleet);
+    nothing_is_left().unwrap();
+}
+
+/// Variables with which a process has a clock that is off by so much.
+fn clock(off: &str) -> Vec<(String, String)> {
+    if off.is_empty() {
+        return Vec::new();
+    }
+    let library = debian::unpacked(&cache(), "libfaketime").unwrap();
+    let library = library.join("usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1");
+    let library = fs::canonicalize(library).unwrap().display().to_string();
+    // Intervals are measured by the monotonic clock, which no administrator can set wrong.
+    let variables = [
+        ("LD_PRELOAD", library.as_str()),
+        ("FAKETIME", off),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ];
+    variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, Debian's packages nats-server and libfaketime"]
+fn a_host_that_is_parted_and_has_a_wrong_clock_finds_back() {
+    const DAY: i64 = 86_400_000;
+    let fleet = Fleet::with_clocks(["", "", ""], ["", "+1d", ""]);
+    let Fleet { hosts, lan, .. } = &fleet;
+    hosts[0].attacked_by(attacker(66));
+    hosts[1].attacked_by(attacker(67));
+    for (host, n, of) in [(0, 67, "fleet:pbx-2"), (1, 66, "fleet:pbx-1"), (2, 67, "fleet:pbx-2")] {
+        hosts[host].becomes_banned(attacker(n), &[of]);
+    }
+    // Each ban ends when it would with a right clock: for the host ahead that is a day later in its own.
+    let near = |ms: &Value, to: i64| (ms.as_i64().unwrap_or(0) - to).abs() < DAY / 24;
+    let remaining = |host: &Pbx, n: u8| {
+        let why = host.ringfence.client().why(attacker(n)).unwrap();
+        let of = |what: &str| why["bans"][0][what].as_str().unwrap().parse::<Timestamp>().unwrap();
+        (of("until") - of("since")).get_seconds()
+    };
+    for (host, n) in [(1, 66), (2, 67), (0, 67)] {
+        let seconds = remaining(&hosts[host], n);
+        assert!((1..=600).contains(&seconds), "{host}: {seconds}");
+    }
+    assert!(until(SOON, || near(&hosts[1].fleet()["report"]["clock_ms"], DAY)));
+    let of_second = || {
+        let fleet: Value = hosts[0].ringfence.client().ask(&["fleet", "hosts"]).unwrap();
+        let mut rows = fleet["hosts"].as_array().unwrap().iter();
+        rows.find(|row| row["host"] == "pbx-2").cloned().unwrap_or_default()
+    };
+    assert!(until(SOON, || near(&of_second()["clock_ms"], DAY)), "{}", of_second());
+
+    // Its cable is cut: no packet arrives, and no connection is closed.
+    let port = hosts[1].place.switch_port().unwrap();
+    lan.switch().ip(&format!("link set {port} down")).unwrap();
+    hosts[0].attacked_by(attacker(68));
+    hosts[1].attacked_by(attacker(69));
+    hosts[2].becomes_banned(attacker(68), &["fleet:pbx-1"]);
+    hosts[1].becomes_banned(attacker(69), &["sshd"]);
+    hosts[0].tell("unban 185.0.0.66");
+    hosts[2].becomes_banned(attacker(66), &[]);
+    hosts[1].becomes("disconnected");
+    assert_eq!(hosts[1].banned_by(attacker(66)), ["fleet:pbx-1"]);
+    assert!(hosts[1].banned_by(attacker(68)).is_empty());
+    assert!(hosts[0].banned_by(attacker(69)).is_empty());
+    lan.switch().ip(&format!("link set {port} up")).unwrap();
+    hosts[1].becomes("connected");
+    hosts[1].becomes_banned(attacker(68), &["fleet:pbx-1"]);
+    hosts[1].becomes_banned(attacker(66), &[]);
+    for host in [0, 2] {
+        hosts[host].becomes_banned(attacker(69), &["fleet:pbx-2"]);
+    }
     drop(fleet);
     nothing_is_left().unwrap();
 }

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use super::process::resident_kib;
 use crate::nats::{Agent, Nats};
-use crate::netns::{self, Lan, Netns};
+use crate::netns::{self, Lan, Netns, Traffic};
 use crate::ringfence::{Config, Ringfence};
 use crate::screen::{Paint, Screen};
 use crate::{interrupt, scratch};
@@ -68,6 +68,8 @@ pub struct Report {
     pub wrong: u64,
     /// Milliseconds from the ban on one host to that on another: half of them, 99 %, and all.
     pub milliseconds: [f64; 3],
+    /// Bytes on the wire for each ban, with TLS and acknowledgements: to a host, and from the one that bans.
+    pub bytes: [f64; 2],
     /// Seconds from the return of the servers until every host had everything.
     pub parted: f64,
     /// The memory of the largest agent, in MiB.
@@ -96,11 +98,13 @@ impl Report {
     /// The report as text.
     pub fn text(&self, paint: Paint) -> String {
         let [half, most, all] = self.milliseconds;
+        let [received, sent] = self.bytes;
         let Merged { bans, microseconds, bytes } = self.merged;
         [
             paint.bold(&format!("{} bans at {}/s on {HOSTS} hosts", self.bans, self.rate)),
             format!("  from one to another: 50 % {half:.0} ms, 99 % {most:.0} ms (promised: {PROMISED:.0}), all {all:.0} ms"),
             format!("  lost: {}, banned by nobody: {}", self.lost, self.wrong),
+            format!("  bytes for each ban: {received:.0} to each host, {sent:.0} from the one that bans"),
             format!("  together again after all servers were dead: {:.1} s", self.parted),
             format!("  memory of the largest agent: {:.1} MiB", self.agent),
             format!("  merging {bans} bans of 1000 hosts: {microseconds:.1} µs and {bytes:.0} bytes each"),
@@ -114,7 +118,7 @@ impl Report {
 struct Member {
     agent: Agent,
     ringfence: Ringfence,
-    _place: Netns,
+    place: Netns,
     logs: TempDir,
 }
 
@@ -130,7 +134,7 @@ impl Member {
         config.more = nats.settings(name, capacity);
         let ringfence = Ringfence::start(&place, binary, &config)?;
         let agent = Agent::start(&place, &ringfence)?;
-        Ok(Self { agent, ringfence, _place: place, logs })
+        Ok(Self { agent, ringfence, place, logs })
     }
 
     /// This address fails at sshd until it is banned.
@@ -193,6 +197,7 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     }
     connected(&members)?;
     screen.say(&format!("{} bans at {}/s", settings.bans, settings.rate))?;
+    let before = traffic(&members)?;
     let begin = Instant::now();
     for n in 0..settings.bans {
         interrupt::check()?;
@@ -212,6 +217,7 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     if let Err(why) = arrived {
         screen.say(&format!("{why:#}"))?;
     }
+    let bytes = bytes_each(&before, &traffic(&members)?, settings.bans);
     let Arrived { lost, wrong, milliseconds } = arrived_at(&members, settings.bans)?;
 
     screen.say("all servers die, and come back")?;
@@ -242,10 +248,27 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
         lost,
         wrong,
         milliseconds,
+        bytes,
         parted,
         agent,
         merged: merge(1000, 1000)?,
     })
+}
+
+/// What has passed the interface of each host. Nothing but the fleet uses it.
+fn traffic(members: &[Member]) -> anyhow::Result<Vec<Traffic>> {
+    members.iter().map(|member| member.place.traffic("eth0")).collect()
+}
+
+/// The bytes for each ban: received by a host that is not attacked, and sent by one that is.
+fn bytes_each(before: &[Traffic], after: &[Traffic], bans: u32) -> [f64; 2] {
+    let both = || before.iter().zip(after);
+    let received = both().skip(ATTACKED).map(|(a, b)| b.bytes_received - a.bytes_received);
+    let sent = both().take(ATTACKED).map(|(a, b)| b.bytes_sent - a.bytes_sent);
+    #[expect(clippy::cast_precision_loss, reason = "bytes of a minute")]
+    let each = |bytes: u64, hosts: usize| bytes as f64 / hosts as f64 / f64::from(bans.max(1));
+    // Each of those that are attacked makes its share of the bans.
+    [each(received.sum(), HOSTS - ATTACKED), each(sent.sum(), 1)]
 }
 
 /// Waits until every host knows every other.
@@ -368,6 +391,7 @@ mod tests {
             lost: 0,
             wrong: 0,
             milliseconds: [20.0, 90.0, 200.0],
+            bytes: [400.0, 900.0],
             parted: 3.0,
             agent: 12.0,
             merged,
