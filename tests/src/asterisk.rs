@@ -31,6 +31,10 @@ const PROBE: &str = "OPTIONS sip:127.0.0.1 SIP/2.0\r\n\
 /// The configuration of its HTTP server.
 const HTTP: &str = "[general]\nenabled = yes\nbindaddr = 127.0.0.1\nbindport = 5039\n";
 
+/// The transport for SIP over TLS.
+const TLS: &str = "[transport-tls]\ntype = transport\nprotocol = tls\nbind = 0.0.0.0:5061\n\
+    cert_file = @DIR@/etc/tls.pem\npriv_key_file = @DIR@/etc/tls.key\nmethod = tlsv1_2\n";
+
 /// The options of an instance.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -44,6 +48,8 @@ pub struct Options {
     pub ami_secret: Option<String>,
     /// Whether it accepts SIP over `WebSocket`, on 127.0.0.1:5039 as on a Wazo host.
     pub websocket: bool,
+    /// Whether it accepts SIP over TLS, on port 5061 of all addresses. [`Asterisk::certificate`] is its own.
+    pub tls: bool,
 }
 
 /// The form of a log.
@@ -68,6 +74,7 @@ impl Default for Options {
             manager: None,
             ami_secret: None,
             websocket: false,
+            tls: false,
         }
     }
 }
@@ -153,6 +160,11 @@ impl Asterisk {
     /// The file with the secret of the AMI user `ringfence`, which Asterisk reads too.
     pub fn ami_secret(&self) -> PathBuf {
         self.directory.outside.join("etc/ami.secret")
+    }
+
+    /// Its certificate for TLS, signed by itself.
+    pub fn certificate(&self) -> PathBuf {
+        self.directory.outside.join("etc/tls.pem")
     }
 
     /// The path of a file of the instance inside Asterisk's root.
@@ -286,6 +298,12 @@ impl InstanceDirectory {
             Some(LogForm::Json) => "security => [json]security",
             None => "",
         };
+        let tls = if options.tls {
+            self.make_certificate()?;
+            fill(TLS, &[("DIR", &dir)])
+        } else {
+            String::new()
+        };
         let files = [
             (
                 "asterisk.conf",
@@ -308,7 +326,10 @@ impl InstanceDirectory {
             ("manager.d-ringfence.conf", shipped),
             (
                 "pjsip.conf",
-                fill(include_str!("../lab/asterisk/pjsip.conf.in"), &[("ENDPOINTS", &endpoints)]),
+                fill(
+                    include_str!("../lab/asterisk/pjsip.conf.in"),
+                    &[("TLS", &tls), ("ENDPOINTS", &endpoints)],
+                ),
             ),
             ("http.conf", if options.websocket { HTTP } else { "" }.to_owned()),
             ("modules.conf", include_str!("../lab/asterisk/modules.conf").to_owned()),
@@ -326,6 +347,19 @@ impl InstanceDirectory {
                 .context("keep AMI's secret")?;
         }
         Ok(())
+    }
+}
+
+impl InstanceDirectory {
+    fn make_certificate(&self) -> anyhow::Result<()> {
+        let mut openssl = Command::new("openssl");
+        openssl.current_dir(self.outside.join("etc"));
+        openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+        openssl.args(["-nodes", "-keyout", "tls.key", "-out", "tls.pem", "-days", "2"]);
+        openssl.args(["-subj", "/CN=pbx"]);
+        child::finish("openssl", &mut openssl, CLI_LIMIT, OnSignal::Stop)?
+            .success("openssl")
+            .map(drop)
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod accessible;
 pub mod asterisk;
 pub mod attack;
+pub mod baresip;
 pub mod bench;
 pub mod bpf;
 pub mod browser;
@@ -28,6 +29,7 @@ pub mod notice;
 pub mod old_kernel;
 pub mod phone;
 pub mod picture;
+pub mod proxy;
 pub mod ringfence;
 pub mod scratch;
 pub mod screen;

@@ -1,4 +1,4 @@
-//! Downloads a real Asterisk, sshd and nginx from the machine's Debian mirror and unpacks them into a
+//! Downloads a real Asterisk, sshd, nginx and baresip from the machine's Debian mirror and unpacks them into a
 //! directory for `chroot`. The system's package state does not change, and no maintainer script runs.
 
 use std::ffi::OsStr;
@@ -18,7 +18,7 @@ use crate::{interrupt, scratch};
 /// The Debian suite with the Asterisk version of Wazo (22); no released suite has it.
 const SUITE: &str = "forky";
 /// Increases when the recipe changes, so that an old directory is not used.
-const RECIPE: u32 = 3;
+const RECIPE: u32 = 4;
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const APT_LIMIT: Duration = Duration::from_mins(5);
 /// Packages whose files Asterisk does not need to run here.
@@ -84,7 +84,7 @@ fn build(cache: &Path, root: &Path, progress: &mut dyn FnMut(&str)) -> anyhow::R
     let apt = Apt::new(&apt_dir)?;
     progress(&format!("reading what Debian {SUITE} has"));
     apt.run("update", &["update"])?;
-    progress("downloading Asterisk 22, sshd, nginx and their libraries (about 90 MiB)");
+    progress("downloading Asterisk 22, sshd, nginx, baresip and their libraries (about 120 MiB)");
     apt.run(
         "download",
         &[
@@ -95,6 +95,7 @@ fn build(cache: &Path, root: &Path, progress: &mut dyn FnMut(&str)) -> anyhow::R
             "asterisk",
             "openssh-server",
             "nginx",
+            "baresip-core",
         ],
     )?;
     let debs = apt.downloaded()?;
