@@ -685,6 +685,9 @@ pub struct Bans {
     /// Only the first N bans
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub limit: Option<u16>,
+    /// Only the bans of this host: none by feeds or by other hosts of the fleet
+    #[arg(long, conflicts_with = "limit")]
+    pub own: bool,
     /// Print the bans as `ban --from` reads them
     #[arg(long, conflicts_with_all = ["sort", "limit", "json"])]
     pub export: bool,

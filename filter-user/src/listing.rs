@@ -110,6 +110,11 @@ fn order(rows: &mut [BanRow], sort: Sort) {
     }
 }
 
+/// Whether this host has decided on a ban, and not a feed or another host.
+pub fn is_own(row: &BanRow) -> bool {
+    !row.jail.starts_with("feed:") && !row.jail.starts_with("fleet:")
+}
+
 /// Writes the bans that `page` returns in the format of `ban --from`.
 ///
 /// # Errors
@@ -247,6 +252,13 @@ mod tests {
         export(pages(1000), &mut out).unwrap();
         let lines = ban_list::Lines::new(&out[..]);
         assert_eq!(lines.filter(|line| line.as_ref().unwrap().1.is_ok()).count(), 1000);
+    }
+
+    #[test]
+    fn what_others_have_decided_is_not_own() {
+        let of = |jail: &str| is_own(&BanRow { jail: jail.to_owned(), ..row(1) });
+        assert!(of("sshd") && of("manual") && of("feeds"));
+        assert!(!of("feed:drop") && !of("fleet:pbx-2"));
     }
 
     #[test]

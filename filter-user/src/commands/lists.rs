@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter};
 
 use anyhow::Result;
-use api::{AlertsTested, BansQuery, HistoryQuery, Request};
+use api::{AlertsTested, BansPage, BansQuery, HistoryQuery, Request};
 use filter_user::cli::{
     AlertsOf, AlertsVerb, Bans, Cli, FeedsOf, FeedsTest, FeedsVerb, FleetVerb, HistoryOf,
 };
@@ -23,8 +23,12 @@ pub(crate) fn list(cli: &Cli, bans: &Bans) -> Result<()> {
         since_seconds: bans.since.map(|since| since.as_secs()),
         ..how.narrowed()
     };
-    let page =
-        |after| client::read(asker.ask(&Request::Bans(BansQuery { after, ..query.clone() }))?);
+    let page = |after| {
+        let query = BansQuery { after, ..query.clone() };
+        let mut page: BansPage = client::read(asker.ask(&Request::Bans(query))?)?;
+        page.bans.retain(|row| !bans.own || listing::is_own(row));
+        Ok(page)
+    };
     let out = BufWriter::new(io::stdout().lock());
     if bans.export {
         return listing::export(page, out);
