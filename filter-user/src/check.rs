@@ -133,6 +133,10 @@ fn problem(fault: &Fault<'_>) -> Option<Problem> {
         Fault::GeoFailed(geo) => {
             (Level::Warning, format!("geo is {}: {}", geo.state.as_str(), why(&geo.problem)))
         }
+        Fault::FleetFailed(fleet) => (
+            Level::Warning,
+            format!("the fleet is {}: {}", fleet.state.as_str(), why(&fleet.problem)),
+        ),
         Fault::NearlyFull(bans) => (
             Level::Warning,
             format!("{} bans are in force, with room for {}", bans.active, bans.capacity),
@@ -170,7 +174,10 @@ fn not_enforcing(state: EnforcementState) -> Option<(Level, String)> {
 
 #[cfg(test)]
 mod tests {
-    use api::{Exposure, FeedHealth, FeedState, GeoState, GeoStatus, Hearing, State, StoreState};
+    use api::{
+        Exposure, FeedHealth, FeedState, FleetHealth, FleetState, GeoState, GeoStatus, Hearing,
+        State, StoreState,
+    };
 
     use super::*;
     use crate::examples::healthy;
@@ -185,6 +192,27 @@ mod tests {
     fn feed(state: FeedState) -> FeedHealth {
         let (name, problem) = ("drop".to_owned(), Some("no route".to_owned()));
         FeedHealth { name, state, problem, fetched: None }
+    }
+
+    #[test]
+    fn a_fleet_that_is_not_connected_is_said() {
+        for (uptime, state, problem, level) in [
+            (5, FleetState::Disconnected, Some("no route"), Level::Warning),
+            (5, FleetState::Connected, Some("it may not write"), Level::Warning),
+            (5, FleetState::Connected, None, Level::Ok),
+            (61, FleetState::NoAgent, Some("it does not run"), Level::Warning),
+            // The agent starts after the daemon.
+            (5, FleetState::NoAgent, Some("it does not run"), Level::Ok),
+        ] {
+            let mut status = healthy();
+            status.uptime_seconds = uptime;
+            let problem = problem.map(str::to_owned);
+            status.fleet = Some(FleetHealth { state, problem, ..FleetHealth::default() });
+            let check = Check::of(&Ok(status));
+            assert_eq!(check.level, level, "{state:?}: {}", check.line());
+            let is_said = check.line().contains("the fleet is");
+            assert_eq!(is_said, level == Level::Warning, "{}", check.line());
+        }
     }
 
     #[test]

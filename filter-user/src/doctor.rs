@@ -12,7 +12,7 @@ mod host;
 mod sshd;
 mod trunks;
 
-use api::{EnforcementState, FeedState, GeoState, Source, Status};
+use api::{EnforcementState, FeedState, FleetHealth, FleetState, GeoState, Source, Status};
 use serde::Serialize;
 
 use crate::check::{self, Level};
@@ -183,6 +183,7 @@ fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
                 }
             },
         ),
+        Fault::FleetFailed(fleet) => of_fleet(fleet),
         Fault::NearlyFull(bans) => Finding::new(
             "bans",
             format!("{} are in force, with room for {}", bans.active, bans.capacity),
@@ -199,6 +200,17 @@ fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
             "check that the journal, or any other reader of the daemon's standard error, keeps up",
         ),
     })
+}
+
+fn of_fleet(fleet: &FleetHealth) -> Finding {
+    let problem = fleet.problem.as_deref().unwrap_or_default();
+    let remedy = match fleet.state {
+        FleetState::NoAgent => "`systemctl enable --now ringfence-fleet`",
+        FleetState::Disconnected | FleetState::Connected | FleetState::Off => {
+            "`ringfence fleet status` and `journalctl -u ringfence-fleet` say more; this host bans by itself meanwhile"
+        }
+    };
+    Finding::new("fleet", format!("{}: {problem}", fleet.state.as_str()), remedy)
 }
 
 /// How to correct a source that has failed or is waiting.

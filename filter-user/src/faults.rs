@@ -3,8 +3,8 @@
 //! Both match on every fault, so that neither can omit a new one.
 
 use api::{
-    Bans, EnforcementState, Exposure, FailingAlert, FeedHealth, FeedState, GeoState, GeoStatus,
-    Hearing, Interface, Log, Source, State, Status, Store, StoreState,
+    Bans, EnforcementState, Exposure, FailingAlert, FeedHealth, FeedState, FleetHealth, FleetState,
+    GeoState, GeoStatus, Hearing, Interface, Log, Source, State, Status, Store, StoreState,
 };
 
 use crate::register::{ASTERISK_JAIL, WIRE};
@@ -14,6 +14,9 @@ const NEARLY_FULL: u64 = 90;
 
 /// Seconds without any event of a source before this is a fault.
 pub(crate) const SILENT: u64 = 24 * 3600;
+
+/// How long the agent of the fleet may take to report after a start, in seconds.
+const AGENT_STARTS: u64 = 60;
 
 /// A fault.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +52,8 @@ pub(crate) enum Fault<'a> {
     FeedFailed(&'a FeedHealth),
     /// The databases of countries cannot be used, or would shut out who must not be.
     GeoFailed(&'a GeoStatus),
+    /// Bans are not shared with other hosts.
+    FleetFailed(&'a FleetHealth),
     /// There is little room left for bans.
     NearlyFull(&'a Bans),
     /// An alert or an action cannot be sent.
@@ -109,6 +114,14 @@ pub(crate) fn faults(status: &Status) -> Vec<Fault<'_>> {
         GeoState::Waiting | GeoState::Ok => false,
     };
     faults.extend(status.geo.iter().filter(is_failed).map(Fault::GeoFailed));
+    let is_failed = |fleet: &&FleetHealth| match fleet.state {
+        // The agent starts after the daemon.
+        FleetState::NoAgent => status.uptime_seconds >= AGENT_STARTS,
+        FleetState::Disconnected => true,
+        FleetState::Connected => fleet.problem.is_some(),
+        FleetState::Off => false,
+    };
+    faults.extend(status.fleet.iter().filter(is_failed).map(Fault::FleetFailed));
     faults.extend(status.alerts.iter().map(Fault::AlertFailing));
     let Bans { active, capacity, .. } = status.bans;
     if capacity > 0 && active.saturating_mul(100) >= capacity.saturating_mul(NEARLY_FULL) {

@@ -84,6 +84,8 @@ pub struct Snapshot {
     pub feeds: Vec<FeedCount>,
     /// Whether the policy of countries is in force as configured; `None` without a policy.
     pub geo_up: Option<bool>,
+    /// Whether a server of the fleet is connected, and how many other hosts there are; `None` without a fleet.
+    pub fleet: Option<(bool, u64)>,
     /// The interfaces: their names and modes, and whether they are protected.
     pub interfaces: Vec<(String, &'static str, bool)>,
     /// Known peers now.

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use api::{
     Attacked, BanRow, Banned, Bans, ChangedSetting, Confirmed, Durability, Enforcement,
-    EnforcementState, Essential, Exposure, GeoState, GeoStatus, Hearing, Interface, JailReport,
-    Jails, Lifted, MaintenanceState, NO_REASON, NamedHost, Peers, Prevented, ReasonCount, Reloaded,
-    Replaced, Sample, Source, State, Status, StoreState, TakenOver, Tuned, Verdict,
+    EnforcementState, Essential, Exposure, FleetHealth, GeoState, GeoStatus, Hearing, Interface,
+    JailReport, Jails, Lifted, MaintenanceState, NO_REASON, NamedHost, Peers, Prevented,
+    ReasonCount, Reloaded, Replaced, Sample, Source, State, Status, StoreState, TakenOver, Tuned,
+    Verdict,
 };
 
 pub(crate) use self::text::{
@@ -82,6 +83,7 @@ pub fn status(status: &Status) -> String {
         line(&mut text, &format!("{allowed} allowed at run time: `ringfence allows` lists them"));
     }
     text += &geo(status);
+    text += &fleet(status);
     text += &essential(&status.essential);
     let Peers { known, spared, no_room, .. } = status.peers;
     line(&mut text, &count(known, "known peer"));
@@ -120,6 +122,23 @@ fn geo(status: &Status) -> String {
             };
             let state = state.as_str().to_uppercase();
             note(&mut text, &format!("GEO {state}: {policy}{dry}: {why}; {stays}"));
+        }
+    }
+    text
+}
+
+/// The fleet.
+fn fleet(status: &Status) -> String {
+    let mut text = String::new();
+    let Some(FleetHealth { state, problem, hosts, banned }) = &status.fleet else { return text };
+    match problem {
+        None => {
+            let (hosts, bans) = (count(*hosts, "other host"), count(*banned, "ban"));
+            line(&mut text, &format!("fleet: {hosts}, {bans} of theirs in force here"));
+        }
+        Some(why) => {
+            let state = state.as_str().to_uppercase();
+            line(&mut text, &format!("FLEET {state}: {}", shown_text(why)));
         }
     }
     text

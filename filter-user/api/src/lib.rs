@@ -79,9 +79,9 @@ pub use self::request::{
 pub use self::route::{Call, Method, ROUTES, Route, WANTS_SIGNS, find, methods, resource};
 pub use self::status::{
     Bans, Enforcement, EnforcementState, Escalation, Essential, Exposure, FailingAlert, FeedHealth,
-    GeoDatabase, GeoState, GeoStatus, Hearing, Interface, JailCount, Log, NamedHost, Peers,
-    Prevented, ReasonCount, Rule, Sample, Signature, Source, State, Status, Store, StoreState,
-    Unparsed, Verdict,
+    FleetHealth, GeoDatabase, GeoState, GeoStatus, Hearing, Interface, JailCount, Log, NamedHost,
+    Peers, Prevented, ReasonCount, Rule, Sample, Signature, Source, State, Status, Store,
+    StoreState, Unparsed, Verdict,
 };
 pub use self::traffic::{TrafficPage, TrafficPoint, TrafficQuery, TrafficStep};
 pub use self::why::{

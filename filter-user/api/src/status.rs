@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{FeedState, MaintenanceState};
+use crate::{FeedState, FleetState, MaintenanceState};
 
 /// What the daemon protects, sees and drops.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +59,9 @@ pub struct Status {
     /// The countries and autonomous systems from which SIP is admitted; null if no database is configured.
     #[serde(default)]
     pub geo: Option<GeoStatus>,
+    /// The fleet; null if this host is in none.
+    #[serde(default)]
+    pub fleet: Option<FleetHealth>,
     /// Alerts and actions that cannot be sent.
     #[serde(default)]
     pub alerts: Vec<FailingAlert>,
@@ -80,6 +83,20 @@ pub struct FeedHealth {
     pub problem: Option<String>,
     /// When the list was last fetched, or found to be unchanged; null if never.
     pub fetched: Option<String>,
+}
+
+/// Whether this host shares bans with the others of its fleet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct FleetHealth {
+    /// Its state.
+    pub state: FleetState,
+    /// What is wrong, and what to do; null if nothing is.
+    pub problem: Option<String>,
+    /// The other hosts.
+    pub hosts: u64,
+    /// Their bans that are in force here.
+    pub banned: u64,
 }
 
 /// The countries and autonomous systems from which SIP is admitted.

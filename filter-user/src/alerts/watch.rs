@@ -204,6 +204,7 @@ fn of_fault<'a>(fault: &Fault<'a>) -> Option<(AlertKind, &'a str, &'a str)> {
         Fault::Unrecognised(hearing) => (AlertKind::Source, &*hearing.kind, &*hearing.source),
         Fault::FeedFailed(feed) => (AlertKind::Feed, feed.state.as_str(), &*feed.name),
         Fault::GeoFailed(_) => (AlertKind::Feed, "geo", "geo"),
+        Fault::FleetFailed(fleet) => (AlertKind::Fleet, fleet.state.as_str(), "fleet"),
         Fault::NearlyFull(_) => (AlertKind::Capacity, "", "bans"),
         Fault::AlertFailing(alert) => (AlertKind::Alert, "", &*alert.name),
         // They are for the doctor: nobody must be called for them.
@@ -268,6 +269,8 @@ mod tests {
                 problem: Some("503".to_owned()),
                 fetched: None,
             }];
+            let state = api::FleetState::Disconnected;
+            status.fleet = Some(api::FleetHealth { state, ..api::FleetHealth::default() });
             let (name, problem) = ("ops".to_owned(), "refused".to_owned());
             status.alerts = vec![api::FailingAlert { name, problem }];
         });

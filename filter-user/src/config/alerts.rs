@@ -78,6 +78,7 @@ named! {
         Account = "account", "an account is guessed from many sources";
         Store = "store", "bans cannot be stored";
         Feed = "feed", "the list of a feed cannot be fetched or was refused, or a database of `geo` cannot be used";
+        Fleet = "fleet", "bans are not shared with the other hosts of the fleet";
         Capacity = "capacity", "there is little room left for bans";
         Alert = "alert", "another alert or an action cannot be sent";
     }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use ::fleet::{Host, is_shared};
 use api::{
     Allows, ErrorId, FLEET_ALL, FLEET_ALLOWS_MAX, FLEET_BANS_MAX, FLEET_HOSTS_MAX, Fleet as Shown,
-    FleetAllow, FleetBan, FleetBans, FleetChanged, FleetHost, FleetReport, FleetSettings,
-    FleetState, FleetTaken, Refusal, TEXT_MAX,
+    FleetAllow, FleetBan, FleetBans, FleetChanged, FleetHealth, FleetHost, FleetReport,
+    FleetSettings, FleetState, FleetTaken, Refusal, TEXT_MAX,
 };
 use ipnet::IpNet;
 use log::{info, warn};
@@ -439,11 +439,11 @@ impl<D: Datapath> Controller<D> {
         self.cut_off(host, who).ok();
     }
 
-    /// What is known about the fleet.
-    pub(super) fn fleet_shown(&self, now: KernelTime) -> Shown {
-        let Fleet { settings, report, hosts, cuts, spared, .. } = &self.fleet;
+    /// The state of the fleet, and what is wrong.
+    fn fleet_state(&self, now: KernelTime) -> (FleetState, Option<String>) {
+        let Fleet { settings, report, .. } = &self.fleet;
         let fresh = report.as_ref().filter(|(_, at)| now.since(*at) < SILENCE);
-        let (state, problem) = match fresh {
+        match fresh {
             _ if !settings.is_on() => (FleetState::Off, None),
             None => {
                 let why =
@@ -455,7 +455,24 @@ impl<D: Datapath> Controller<D> {
                 (FleetState::Disconnected, report.problem.clone().or(Some(why)))
             }
             Some((report, _)) => (FleetState::Connected, report.problem.clone()),
-        };
+        }
+    }
+
+    /// Whether this host shares bans; `None` if it is in no fleet.
+    pub(super) fn fleet_health(&self, now: KernelTime) -> Option<FleetHealth> {
+        let (state, problem) = self.fleet_state(now);
+        (state != FleetState::Off).then(|| FleetHealth {
+            state,
+            problem,
+            hosts: self.fleet.hosts.len() as u64,
+            banned: self.banned_by(Origin::Fleet),
+        })
+    }
+
+    /// What is known about the fleet.
+    pub(super) fn fleet_shown(&self, now: KernelTime) -> Shown {
+        let Fleet { report, hosts, cuts, spared, .. } = &self.fleet;
+        let (state, problem) = self.fleet_state(now);
         Shown {
             state,
             host: report.as_ref().map(|(report, _)| report.host.clone()),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api::{EnforcementState, FeedState, GeoState, State};
+use api::{EnforcementState, FeedState, FleetState, GeoState, State};
 use filter_common::decision;
 
 use super::Controller;
@@ -111,6 +111,9 @@ impl<D: Datapath> Controller<D> {
                 .geo_status()
                 .filter(|geo| geo.policy.is_some())
                 .map(|geo| geo.state == GeoState::Ok),
+            fleet: self
+                .fleet_health(now)
+                .map(|fleet| (fleet.state == FleetState::Connected, fleet.hosts)),
             interfaces: counters.iter().map(of_interface).collect(),
             known_peers: self.datapath.known_count(),
             spared: self.attempts.spared(),

@@ -60,6 +60,7 @@ impl<D: Datapath> Controller<D> {
             exposure: self.sources.exposures().to_vec(),
             feeds: self.feed_health().map(|(name, health)| feed(name, health)).collect(),
             geo: self.geo_status(),
+            fleet: self.fleet_health(now),
             alerts: self.alerts().map(Handle::failing).unwrap_or_default(),
             escalation: Escalation {
                 enabled: self.escalation.networks().settings().enabled,

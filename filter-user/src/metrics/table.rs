@@ -148,6 +148,18 @@ pub(super) const TABLE: &[Metric] = &[
         samples: |page| some(page.snapshot.geo_up.map(truth)),
     },
     Metric {
+        name: "ringfence_fleet_up",
+        help: "Whether a server of the fleet is connected; absent without a fleet",
+        kind: Kind::Gauge,
+        samples: |page| some(page.snapshot.fleet.map(|(up, _)| truth(up))),
+    },
+    Metric {
+        name: "ringfence_fleet_hosts",
+        help: "Other hosts of the fleet that were heard of; absent without a fleet",
+        kind: Kind::Gauge,
+        samples: |page| some(page.snapshot.fleet.map(|(_, hosts)| number(hosts))),
+    },
+    Metric {
         name: "ringfence_protected",
         help: "Whether the packets of an interface are filtered, by the mode of the program (native or generic)",
         kind: Kind::Gauge,

@@ -31,6 +31,7 @@ fn full() -> Snapshot {
             ..FeedCount::default()
         }],
         geo_up: Some(true),
+        fleet: Some((false, 11)),
         maps: vec![("bans", 5, 100)],
         reactions,
         alerts: Alerts {
@@ -57,6 +58,8 @@ fn the_page_has_every_metric() {
         r#"ringfence_protected{interface="eth0",mode="native"} 1.0"#,
         r#"ringfence_feed_up{feed="drop"} 0.0"#,
         r#"ringfence_feed_entries{feed="drop"} 3.0"#,
+        "ringfence_fleet_up 0.0",
+        "ringfence_fleet_hosts 11.0",
         r#"ringfence_map_capacity{map="bans"} 100.0"#,
         r#"ringfence_failure_to_ban_seconds_bucket{le="0.0025"} 3"#,
         r#"ringfence_failure_to_ban_seconds_bucket{le="+Inf"} 4"#,
