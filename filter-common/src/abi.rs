@@ -453,7 +453,8 @@ pub struct Challenged {
     pub searches: u64,
     /// Keyed hashes of the last nonces that were sent to it; zero if there is none.
     pub nonces: [u32; NONCES],
-    /// Keyed hashes of the Call-IDs of requests with one of these nonces that have no final reply yet.
+    /// Keyed hashes of the requests with one of these nonces that have no final reply yet: of the Call-ID and
+    /// the number of the `CSeq`, and in the twelve lowest bits of the credentials.
     pub awaited: [u32; AWAITED],
     /// Where the next nonce is written.
     pub next_nonce: u32,

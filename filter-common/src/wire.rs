@@ -74,9 +74,15 @@ pub fn proves(record: &impl Record, message: &Message) -> bool {
     found
 }
 
-/// Records that the reply to a request is awaited, unless it is already.
+/// The part of an awaited request that names it; the rest tells guesses apart that are sent under one name.
+const NAMED: u32 = 0xffff_f000;
+
+/// Records that the reply to a request is awaited, unless it is already. Requests of one name with different
+/// credentials are different guesses, of which Asterisk answers each.
 #[inline(always)]
-pub fn await_reply(record: &impl Record, request: u32) {
+pub fn await_reply(record: &impl Record, message: &Message) {
+    // Credentials are never zero.
+    let request = message.request & NAMED | message.credentials & !NAMED;
     let mut found = false;
     for place in 0..AWAITED {
         found |= record.awaited(place) == request;
@@ -87,12 +93,13 @@ pub fn await_reply(record: &impl Record, request: u32) {
     }
 }
 
-/// Whether the reply to this request was awaited; it no longer is.
+/// Whether the reply to a request of this name was awaited. One such request no longer is.
 #[inline(always)]
 fn take_awaited(record: &impl Record, request: u32) -> bool {
     let mut found = false;
     for place in 0..AWAITED {
-        if record.awaited(place) == request {
+        let awaited = record.awaited(place);
+        if !found && awaited != 0 && (awaited ^ request) & NAMED == 0 {
             record.set_awaited(place, 0);
             found = true;
         }
@@ -271,6 +278,8 @@ pub struct Message {
     /// A keyed hash of the Call-ID and the number of the `CSeq`, by which a reply finds its request (RFC 3261
     /// section 8.2.6.2); zero without a Call-ID.
     pub request: u32,
+    /// A keyed hash of the fields with credentials; not zero.
+    pub credentials: u32,
     /// The place of the Call-ID in the window, for [`text`].
     pub session_at: u32,
     /// Its length.
@@ -318,6 +327,8 @@ pub struct Reading {
     nonce: u64,
     /// The first two nonces, as hashes.
     nonces: [u64; 2],
+    /// The hash of the fields with credentials.
+    credentials: u64,
     /// The hash of the Call-ID.
     session: u64,
     /// Its place in the window, and its length.
@@ -405,6 +416,7 @@ impl Reading {
         Message {
             nonces: [of(first), of(second)],
             request: if self.session == 0 { 0 } else { short(hash) },
+            credentials: short(self.credentials.wrapping_mul(0xbf58_476d_1ce4_e5b9)),
             session_at: self.session_at as u32,
             session_len: self.session_len as u32,
             account_at: self.account_at as u32,
@@ -513,17 +525,17 @@ fn session(reading: &mut Reading, byte: u8, at: u64) {
     if reading.session == 0 {
         reading.session = reading.seed | 1;
         reading.session_at = at;
-        reading.session_len = 0;
     }
     reading.session = mix(reading.session, byte) | 1;
-    if reading.session_len < SESSION_BYTES {
-        reading.session_len = reading.session_len.wrapping_add(1);
-    }
+    // With the blanks inside, which logs show too, and without those around it.
+    let len = at.wrapping_sub(reading.session_at).wrapping_add(1);
+    reading.session_len = if len < SESSION_BYTES { len } else { SESSION_BYTES };
 }
 
 /// Handles a byte of credentials or a challenge.
 #[inline(always)]
 fn authentication(reading: &mut Reading, byte: u8) {
+    reading.credentials = mix(reading.credentials ^ reading.seed, byte);
     if reading.nonce != 0 {
         if byte != b'"' {
             reading.nonce = mix(reading.nonce, byte) | 1;
@@ -781,7 +793,7 @@ mod tests {
         let (read, _) = reading(message.as_bytes());
         let proven = proves(&record, &read);
         if proven {
-            await_reply(&record, read.request);
+            await_reply(&record, &read);
         }
         proven
     }
@@ -809,6 +821,35 @@ mod tests {
         send(&host, &challenge("n2", 7));
         assert_eq!(counts(&host), [1, 1, 1, 0]);
         assert_eq!(*host.told.borrow(), [WIRE_CHALLENGED, WIRE_REFUSED]);
+    }
+
+    #[test]
+    fn guesses_that_are_sent_at_once_under_one_name_count_each() {
+        let host = host();
+        send(&host, &challenge("n1", 6));
+        for response in ["00", "01", "02", "01"] {
+            let guess =
+                request("n1").replace("response=\"00\"", &format!("response=\"{response}\""));
+            assert!(arrive(&host, &guess));
+        }
+        for _ in 0..4 {
+            send(&host, &challenge("n2", 7));
+        }
+        assert_eq!(counts(&host), [1, 3, 3, 0]);
+    }
+
+    #[test]
+    fn a_call_id_is_told_as_it_was_written() {
+        for (written, told) in [
+            ("a b", "a b"),
+            ("  a \t b \t", "a \t b"),
+            (&"x y".repeat(60), &"x y".repeat(60)[..128]),
+        ] {
+            let message = format!("REGISTER sip:a SIP/2.0\r\nCall-ID:{written}\r\n\r\n");
+            let (read, window) = reading(message.as_bytes());
+            let (at, len) = (read.session_at as usize, read.session_len as usize);
+            assert_eq!(bytes::<SESSION_WORDS>(&window, at, len), told.as_bytes(), "{written:?}");
+        }
     }
 
     #[test]

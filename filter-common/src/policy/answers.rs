@@ -85,7 +85,7 @@ fn passes<T: Tables + ?Sized>(
         let message = tables.read_message(len, config.seed);
         if wire::proves(&record, &message) {
             record.prove(now);
-            wire::await_reply(&record, message.request);
+            wire::await_reply(&record, &message);
             let passes = dropped && ANSWERS.take(&record.bucket(), now);
             return passes.then_some(Reason::Answered);
         }

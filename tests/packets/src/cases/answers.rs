@@ -105,7 +105,19 @@ fn nonces() -> Vec<Case> {
         vec![Frame::from(ip(V4)).payload(text).build(); count]
     };
     let proxy = invite.replace("Authorization:", "Proxy-Authorization:");
+    // Asterisk's tag is the branch that the client has chosen, so it is no secret.
+    let tag = "z9hG4bKack";
+    let ack = format!(
+        "ACK sip:1@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.66;branch={tag}\r\nFrom: <sip:2@a>;tag=3\r\n\
+         To: <sip:1@192.0.2.1>;tag={tag}\r\nCall-ID: ack\r\nCSeq: 1 ACK\r\n\r\n"
+    );
     vec![
+        row(
+            "an ack with the tag of an answer",
+            &Frame::from(ip(V4)).payload(ack),
+            &throttle(V4).challenge(V4, tag),
+            Throttled,
+        ),
         row("a nonce that was sent there", &credentials(V4), &v4, Answered),
         row("a nonce that was sent there, ipv6", &credentials(V6), &v6, Answered),
         row("the same without a nonce", &register(V4), &v4, Throttled),
