@@ -184,7 +184,8 @@ impl Jail {
     }
 
     /// Takes an attempt by the source of this first `address`, which `reporter` reports at `now`; time
-    /// never goes back. A success clears the source's record. The failure that reaches `maxretry`
+    /// never goes back. A success clears the source's record, unless it has tried numbers that do not exist: for
+    /// that it needs the password each time. The failure that reaches `maxretry`
     /// within `findtime` returns a ban decision.
     pub fn hear_of(
         &mut self,
@@ -196,7 +197,10 @@ impl Jail {
         match attempt.verdict {
             Verdict::Ignored => return None,
             Verdict::Success => {
-                self.forget(address);
+                let dials = |failure: &Failure| failure.class == Class::CallRejected;
+                if !self.watched.failures(address).iter().any(dials) {
+                    self.forget(address);
+                }
                 return None;
             }
             Verdict::Failure => {}

@@ -104,6 +104,17 @@ fn a_success_clears() {
 }
 
 #[test]
+fn a_success_does_not_clear_what_needs_the_password() {
+    let mut jail = Jail::new("asterisk-wazo", settings(2, 600), 100);
+    let success = attempt(IpAddr::from([192, 0, 2, 1]), Verdict::Success);
+    let refused = Attempt { class: Class::CallRejected, proven: true, ..failure(1) };
+    jail.observe(&success, "log", at(0));
+    assert_eq!(jail.observe(&refused, "log", at(1)), None);
+    jail.observe(&success, "log", at(2));
+    assert!(jail.observe(&refused, "log", at(3)).is_some());
+}
+
+#[test]
 fn ignored_networks_are_not_watched_nor_does_a_disabled_jail_watch() {
     let mut jail = Jail::new("asterisk-wazo", settings(1, 600), 100);
     let ignored = attempt(IpAddr::from([198, 51, 100, 7]), Verdict::Failure);
