@@ -1,6 +1,6 @@
 //! Listens at an interface and counts the registrations that pass it, by source address. In the PBX's
 //! namespace it sees the packets that the XDP filter passed, and at the switch those that were sent. Only
-//! unfragmented SIP over UDP is read.
+//! unfragmented SIP without bodies is read.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -194,63 +194,165 @@ fn run(socket: &OwnedFd, stop: &AtomicBool, ledger: &Mutex<Ledger>) {
     }
 }
 
-/// A SIP packet over UDP.
+/// A packet from or to the SIP port.
 #[derive(Debug, PartialEq, Eq)]
 struct Packet<'a> {
     source: IpAddr,
     destination: IpAddr,
     source_port: u16,
     destination_port: u16,
+    /// Its place in the stream, if it is a segment.
+    segment: Option<Segment>,
     payload: &'a [u8],
 }
+
+/// The place of a segment in its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Segment {
+    sequence: u32,
+    /// Whether it opens the connection.
+    opens: bool,
+}
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 
 impl<'a> Packet<'a> {
     /// Parses a packet that begins with its IP header.
     fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let (source, destination, udp) = match bytes.first()? >> 4 {
+        let (source, destination, protocol, rest) = match bytes.first()? >> 4 {
             4 => ipv4(bytes)?,
             6 => ipv6(bytes)?,
             _ => return None,
         };
-        let port = |at: usize| Some(u16::from_be_bytes(*udp.get(at..)?.first_chunk()?));
+        let port = |at: usize| Some(u16::from_be_bytes(*rest.get(at..)?.first_chunk()?));
         let (source_port, destination_port) = (port(0)?, port(2)?);
         if source_port != SIP_PORT && destination_port != SIP_PORT {
             return None;
         }
-        Some(Self { source, destination, source_port, destination_port, payload: udp.get(8..)? })
+        let (segment, payload) = if protocol == UDP {
+            (None, rest.get(8..)?)
+        } else {
+            let [_, _, _, _, s0, s1, s2, s3, _, _, _, _, offset, flags] = *rest.first_chunk()?;
+            let segment =
+                Segment { sequence: u32::from_be_bytes([s0, s1, s2, s3]), opens: flags & 2 != 0 };
+            (Some(segment), rest.get(usize::from(offset >> 4) * 4..)?)
+        };
+        Some(Self { source, destination, source_port, destination_port, segment, payload })
     }
 }
 
-fn ipv4(bytes: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
+/// The source, the destination, the protocol and what follows the IP header.
+type Parts<'a> = (IpAddr, IpAddr, u8, &'a [u8]);
+
+fn ipv4(bytes: &[u8]) -> Option<Parts<'_>> {
     let header: &[u8; 20] = bytes.first_chunk()?;
     let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff;
-    if header[9] != 17 || fragment != 0 {
+    if !matches!(header[9], TCP | UDP) || fragment != 0 {
         return None;
     }
-    let udp = bytes.get(usize::from(header[0] & 0xf) * 4..)?;
+    let rest = bytes.get(usize::from(header[0] & 0xf) * 4..)?;
     let address = |at: usize| Some(Ipv4Addr::from(*bytes.get(at..)?.first_chunk::<4>()?));
-    Some((address(12)?.into(), address(16)?.into(), udp))
+    Some((address(12)?.into(), address(16)?.into(), header[9], rest))
 }
 
-fn ipv6(bytes: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
+fn ipv6(bytes: &[u8]) -> Option<Parts<'_>> {
     let header: &[u8; 40] = bytes.first_chunk()?;
-    if header[6] != 17 {
+    if !matches!(header[6], TCP | UDP) {
         return None;
     }
     let address = |at: usize| Some(Ipv6Addr::from(*bytes.get(at..)?.first_chunk::<16>()?));
-    Some((address(8)?.into(), address(24)?.into(), &bytes[40..]))
+    Some((address(8)?.into(), address(24)?.into(), header[6], &bytes[40..]))
 }
+
+/// One direction of a TCP connection, put together again: segments may be cut anywhere, repeated and out of
+/// order.
+#[derive(Debug, Default)]
+struct Stream {
+    /// The number of the next byte.
+    next: Option<u32>,
+    /// Bytes of a message that is not complete.
+    begun: Vec<u8>,
+    /// Segments that came too early.
+    early: Vec<(u32, Vec<u8>)>,
+}
+
+/// The most bytes of a message, and the most segments that came too early. Beyond, the stream is read from the
+/// next segment on.
+const MESSAGE_MAX: usize = 1 << 16;
+const EARLY_MAX: usize = 1024;
+
+impl Stream {
+    /// Adds a segment, and returns the messages that it completes.
+    fn add(&mut self, segment: Segment, payload: &[u8]) -> Vec<Vec<u8>> {
+        if segment.opens {
+            *self = Self { next: Some(segment.sequence.wrapping_add(1)), ..Self::default() };
+            return Vec::new();
+        }
+        if payload.is_empty() {
+            return Vec::new();
+        }
+        self.early.push((segment.sequence, payload.to_vec()));
+        if self.early.len() > EARLY_MAX || self.begun.len() > MESSAGE_MAX {
+            *self = Self { early: self.early.split_off(self.early.len() - 1), ..Self::default() };
+        }
+        while let Some(place) = self.early.iter().position(|(at, _)| self.behind(*at).is_some()) {
+            let (at, bytes) = self.early.swap_remove(place);
+            let fresh = bytes.get(self.behind(at).unwrap_or(0)..).unwrap_or_default();
+            self.begun.extend_from_slice(fresh);
+            let end = at.wrapping_add(u32::try_from(bytes.len()).unwrap_or(0));
+            if !fresh.is_empty() {
+                self.next = Some(end);
+            }
+        }
+        let mut messages = Vec::new();
+        while let Some(end) = self.begun.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+            let rest = self.begun.split_off(end + 4);
+            messages.push(mem::replace(&mut self.begun, rest));
+        }
+        messages
+    }
+
+    /// How many bytes of a segment were read already; `None` if others are missing before it.
+    fn behind(&self, sequence: u32) -> Option<usize> {
+        let behind = self.next.map_or(0, |next| next.wrapping_sub(sequence));
+        usize::try_from(behind).ok().filter(|_behind| behind < 1 << 31)
+    }
+}
+
+/// Client and server of a stream, by address and port, in the direction in which it flows.
+type Flow = (IpAddr, u16, IpAddr, u16);
+
+/// The most streams that are read; then the tap begins anew.
+const STREAMS_MAX: usize = 1 << 14;
 
 #[derive(Debug, Default)]
 struct Ledger {
     sources: HashMap<IpAddr, Seen>,
     guesses: Guesses,
+    streams: HashMap<Flow, Stream>,
     lost: u64,
 }
 
 impl Ledger {
     fn enter(&mut self, packet: &Packet<'_>, now: SystemTime) {
-        let Some(message) = sip::parse(packet.payload) else {
+        let Packet { source, destination, source_port, destination_port, segment, payload } =
+            *packet;
+        let Some(segment) = segment else {
+            self.message(packet, payload, now);
+            return;
+        };
+        if self.streams.len() >= STREAMS_MAX {
+            self.streams.clear();
+        }
+        let flow = (source, source_port, destination, destination_port);
+        for message in self.streams.entry(flow).or_default().add(segment, payload) {
+            self.message(packet, &message, now);
+        }
+    }
+
+    fn message(&mut self, packet: &Packet<'_>, bytes: &[u8], now: SystemTime) {
+        let Some(message) = sip::parse(bytes) else {
             return;
         };
         match message.start {
@@ -364,7 +466,54 @@ mod tests {
         let packet = Packet::parse(&bytes).unwrap();
         assert_eq!((packet.source, packet.destination), (ATTACKER, PBX));
         assert_eq!((packet.source_port, packet.destination_port), (40_000, 5060));
+        assert_eq!((packet.segment, packet.payload), (None, &b"x"[..]));
+    }
+
+    #[test]
+    fn a_segment_is_read() {
+        let mut bytes = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6, 0, 0];
+        bytes.extend([192, 0, 2, 66, 192, 0, 2, 10]);
+        bytes.extend([40_000u16, 5060].iter().flat_map(|port| port.to_be_bytes()));
+        bytes.extend([0, 0, 1, 2, 0, 0, 0, 0, 0x60, 0x18, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1]);
+        bytes.extend(b"x");
+        let packet = Packet::parse(&bytes).unwrap();
+        assert_eq!(packet.segment, Some(Segment { sequence: 0x102, opens: false }));
         assert_eq!(packet.payload, b"x");
+        for length in 0..44 {
+            assert_eq!(Packet::parse(&bytes[..length]), None, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_stream_is_put_together() {
+        let text = b"first\r\n\r\nsecond\r\n\r\nthird\r\n\r\n";
+        let whole: Vec<&[u8]> = vec![b"first\r\n\r\n", b"second\r\n\r\n", b"third\r\n\r\n"];
+        let start = u32::MAX - 10;
+        let segment = |at: usize| Segment {
+            sequence: start.wrapping_add(1 + u32::try_from(at).unwrap()),
+            opens: false,
+        };
+        // In order; twice; backwards; overlapping.
+        let orders: [&[(usize, usize)]; 4] = [
+            &[(0, 7), (7, 20), (20, 28)],
+            &[(0, 9), (0, 9), (9, 28), (9, 28)],
+            &[(20, 28), (7, 20), (0, 7)],
+            &[(0, 12), (5, 22), (3, 8), (15, 28)],
+        ];
+        for order in orders {
+            let mut stream = Stream::default();
+            assert!(stream.add(Segment { sequence: start, opens: true }, b"").is_empty());
+            let read = order
+                .iter()
+                .flat_map(|(from, to)| stream.add(segment(*from), &text[*from..*to]).into_iter());
+            assert_eq!(read.collect::<Vec<_>>(), whole, "{order:?}");
+        }
+        let mut stream = Stream::default();
+        stream.add(segment(0), b"x");
+        for at in 0..10_000 {
+            stream.add(segment(2 + at), b"no end");
+        }
+        assert!(stream.early.len() <= EARLY_MAX);
     }
 
     #[test]
@@ -382,8 +531,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_sip_over_udp_is_left_out() {
-        assert_eq!(Packet::parse(&ipv4_packet(6, [40_000, 5060], b"x")), None);
+    fn what_is_not_sip_is_left_out() {
+        assert_eq!(Packet::parse(&ipv4_packet(1, [40_000, 5060], b"x")), None);
         assert_eq!(Packet::parse(&ipv4_packet(17, [40_000, 53], b"x")), None);
         let mut fragment = ipv4_packet(17, [40_000, 5060], b"x");
         fragment[6] = 0x20;
@@ -413,7 +562,8 @@ mod tests {
     fn enter(ledger: &mut Ledger, from_pbx: bool, payload: &[u8], at: SystemTime) {
         let (source, destination) = if from_pbx { (PBX, ATTACKER) } else { (ATTACKER, PBX) };
         let (source_port, destination_port) = if from_pbx { (5060, 9) } else { (9, 5060) };
-        let packet = Packet { source, destination, source_port, destination_port, payload };
+        let packet =
+            Packet { source, destination, source_port, destination_port, segment: None, payload };
         ledger.enter(&packet, at);
     }
 
@@ -450,6 +600,7 @@ mod tests {
                 destination: PBX,
                 source_port: 9,
                 destination_port: 5060,
+                segment: None,
                 payload: &payload,
             };
             ledger.enter(&packet, SystemTime::UNIX_EPOCH);
