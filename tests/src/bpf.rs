@@ -18,6 +18,8 @@ const MAP_CREATE: libc::c_long = 0;
 const PROG_LOAD: libc::c_long = 5;
 const OBJ_GET: libc::c_long = 7;
 const PROG_TEST_RUN: libc::c_long = 10;
+const PROG_GET_FD_BY_ID: libc::c_long = 13;
+const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const MAP_UPDATE_BATCH: libc::c_long = 26;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
@@ -25,8 +27,12 @@ const LINK_DETACH: libc::c_long = 34;
 
 const MAP_TYPE_HASH: u32 = 1;
 const MAP_TYPE_ARRAY: u32 = 2;
+const PROG_TYPE_SCHED_CLS: u32 = 3;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_XDP: u32 = 37;
+const ATTACH_TCX_EGRESS: u32 = 47;
+/// `BPF_F_BEFORE`: without another program or link, before all.
+const BEFORE: u32 = 1 << 3;
 /// `BPF_F_TEST_XDP_LIVE_FRAMES`: the verdict of the program is carried out on real frames.
 const TEST_XDP_LIVE_FRAMES: u32 = 1 << 1;
 /// `XDP_FLAGS_DRV_MODE`: only in the driver.
@@ -130,6 +136,30 @@ struct Attach {
 }
 
 #[repr(C)]
+struct AttachFirst {
+    attach: Attach,
+    beside: u32,
+    padding: u32,
+    revision: u64,
+}
+
+#[repr(C)]
+struct GetInfo {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The beginning of `struct bpf_link_info`.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+}
+
+#[repr(C)]
 struct Update {
     link: u32,
     program: u32,
@@ -177,12 +207,16 @@ impl Program {
     ///
     /// If the name is too long or the kernel refuses; the error contains the verifier's log.
     pub fn load(name: &str, code: &[u64]) -> anyhow::Result<Self> {
+        Self::load_as(PROG_TYPE_XDP, ATTACH_XDP, name, code)
+    }
+
+    fn load_as(kind: u32, attach: u32, name: &str, code: &[u64]) -> anyhow::Result<Self> {
         ensure!(name.len() < NAME_LEN, "the name {name} is too long");
         let mut bytes = [0; NAME_LEN];
         bytes[..name.len()].copy_from_slice(name.as_bytes());
         let mut log = vec![0u8; 64 * 1024];
         let mut load = Load {
-            kind: PROG_TYPE_XDP,
+            kind,
             instructions: u32::try_from(code.len()).context("length of the program")?,
             code: address(code.as_ptr()),
             license: address(LICENSE.as_ptr()),
@@ -194,14 +228,14 @@ impl Program {
             name: bytes,
             interface: 0,
             // Required for a program that is to replace another one in a link.
-            attach: ATTACH_XDP,
+            attach,
         };
         match call_fd(PROG_LOAD, &mut load) {
             Ok(fd) => Ok(Self { fd }),
             Err(error) => {
                 let said = String::from_utf8_lossy(&log);
                 let said = said.trim_end_matches('\0').trim();
-                Err(error).with_context(|| format!("load the XDP program {name}: {said}"))
+                Err(error).with_context(|| format!("load the program {name}: {said}"))
             }
         }
     }
@@ -224,6 +258,33 @@ impl Program {
         Self::load("bare_pass", &[0x0000_0002_0000_00b7, 0x95])
     }
 
+    /// A classifier that leaves every packet to the next one: `TCX_NEXT`.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn next_classifier() -> anyhow::Result<Self> {
+        Self::load_as(PROG_TYPE_SCHED_CLS, 0, "bare_next", &[0xffff_ffff_0000_00b7, 0x95])
+    }
+
+    /// The program of a pinned link.
+    ///
+    /// # Errors
+    ///
+    /// If it does not exist.
+    pub fn of_link(path: &Path) -> anyhow::Result<Self> {
+        let link = open_pin(path)?;
+        let mut link_info = LinkInfo::default();
+        let mut get = GetInfo {
+            fd: number(&link)?,
+            length: u32::try_from(size_of_val(&link_info))?,
+            info: address(&raw mut link_info),
+        };
+        call(OBJ_GET_INFO_BY_FD, &mut get).context("read about a link")?;
+        let fd = call_fd(PROG_GET_FD_BY_ID, &mut [link_info.program, 0, 0]);
+        Ok(Self { fd: fd.context("open a link's program")? })
+    }
+
     /// A pinned program.
     ///
     /// # Errors
@@ -240,7 +301,7 @@ impl Program {
     /// If the kernel refuses or a signal arrives.
     pub fn run(&self, frame: &[u8], repeat: u32) -> anyhow::Result<Action> {
         let mut run = self.test(frame, repeat)?;
-        call(PROG_TEST_RUN, &mut run).context("run an XDP program over a frame")?;
+        call(PROG_TEST_RUN, &mut run).context("run a program over a frame")?;
         Ok(Action::from_number(run.result))
     }
 
@@ -280,6 +341,38 @@ impl Program {
             repeat,
             ..Run::default()
         })
+    }
+}
+
+/// A classifier before all others at the egress of an interface, which hides every packet from them.
+#[derive(Debug)]
+pub struct Curtain {
+    _link: OwnedFd,
+}
+
+impl Curtain {
+    /// Hides what leaves an interface in the calling thread's network namespace, until this is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses; it needs Linux 6.6.
+    pub fn draw(interface: u32) -> anyhow::Result<Self> {
+        // `TCX_PASS`, which ends the chain.
+        let code = [0x0000_0000_0000_00b7, 0x95];
+        let program = Program::load_as(PROG_TYPE_SCHED_CLS, 0, "curtain", &code)?;
+        let mut attach = AttachFirst {
+            attach: Attach {
+                program: number(&program.fd)?,
+                interface,
+                kind: ATTACH_TCX_EGRESS,
+                flags: BEFORE,
+            },
+            beside: 0,
+            padding: 0,
+            revision: 0,
+        };
+        let link = call_fd(LINK_CREATE, &mut attach).context("attach a classifier")?;
+        Ok(Self { _link: link })
     }
 }
 

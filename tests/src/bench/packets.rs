@@ -6,6 +6,7 @@
 
 mod cases;
 mod control;
+mod egress;
 mod floods;
 mod lane;
 mod promises;
@@ -50,6 +51,8 @@ pub struct Settings {
     pub rounds: u32,
     /// The length of each flood of a round.
     pub time: Duration,
+    /// The directory where Debian's packages are kept between runs.
+    pub cache: PathBuf,
     /// Measures only the cases whose names contain one of these; measures all if empty.
     pub only: Vec<String>,
 }
@@ -101,6 +104,7 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     let many = cases::MANY.banned();
     let mut rows = Vec::new();
     rows.extend(ringfence(settings, &many, screen)?);
+    rows.extend(egress::measure(settings, screen)?);
     rows.extend(bans(settings, screen)?);
     let complete = settings.only.is_empty();
     Ok(Report::new(settings.rounds, settings.time.as_secs_f64(), complete, rows))
@@ -167,9 +171,9 @@ fn test_runs(
         for (run, rounds) in wanted.iter().zip(&mut rounds) {
             interrupt::check()?;
             let frame = run.frame.build();
-            let (before, _) = timed(&empty, &frame, settings.time)?;
-            let (took, action) = timed(&program, &frame, settings.time)?;
-            let (after, _) = timed(&empty, &frame, settings.time)?;
+            let (before, _) = timed(&empty, &frame, settings.time, REPEAT)?;
+            let (took, action) = timed(&program, &frame, settings.time, REPEAT)?;
+            let (after, _) = timed(&empty, &frame, settings.time, REPEAT)?;
             let wanted = match run.verdict {
                 Verdict::Dropped => Action::Drop,
                 Verdict::Passed => Action::Pass,
@@ -191,13 +195,18 @@ fn test_runs(
 }
 
 /// Returns the nanoseconds per packet of a test run, and the last action that it returned.
-fn timed(program: &Program, frame: &[u8], time: Duration) -> anyhow::Result<(f64, Action)> {
+fn timed(
+    program: &Program,
+    frame: &[u8],
+    time: Duration,
+    repeat: u32,
+) -> anyhow::Result<(f64, Action)> {
     let work = || -> anyhow::Result<(f64, Action)> {
         let stopwatch = Stopwatch::start()?;
         let mut packets = 0;
         loop {
-            let action = program.run(frame, REPEAT)?;
-            packets += u64::from(REPEAT);
+            let action = program.run(frame, repeat)?;
+            packets += u64::from(repeat);
             let took = stopwatch.elapsed()?;
             if took >= time {
                 return Ok((took.as_secs_f64() * 1e9 / float(packets), action));
@@ -269,6 +278,7 @@ mod tests {
             ringfence: None,
             rounds: 1,
             time: Duration::ZERO,
+            cache: PathBuf::new(),
             only: only.iter().map(|&only| only.to_owned()).collect(),
         };
         settings.floods().into_iter().map(|case| case.name).collect()
@@ -282,6 +292,6 @@ mod tests {
         assert!(names.contains(&"banned-one".to_owned()), "{names:?}");
         let names = chosen(&["generic-not-sip"]);
         assert!(names.contains(&"nft-ingress-1".to_owned()), "{names:?}");
-        assert!(chosen(&["memory"]).is_empty());
+        assert!(chosen(&["memory", "egress"]).is_empty());
     }
 }

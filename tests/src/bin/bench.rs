@@ -295,9 +295,9 @@ struct Packets {
     /// The ringfence binary to measure
     #[arg(long, value_name = "PATH")]
     ringfence: Option<PathBuf>,
-    /// Not used here: where Asterisk is kept between runs
-    #[arg(long, value_name = "DIR", hide = true)]
-    cache: Option<PathBuf>,
+    /// Where Debian's iperf3 is kept between runs
+    #[arg(long, value_name = "DIR", default_value = "target/lab")]
+    cache: PathBuf,
     /// The number of rounds
     #[arg(long, value_name = "N", default_value_t = 7,
           value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -537,6 +537,7 @@ fn packets(arguments: Packets) -> anyhow::Result<bool> {
     conclude(&report, met, arguments.json.as_deref(), arguments.check)
 }
 
+        cache: arguments.cache,
 fn phone(arguments: Phone) -> anyhow::Result<bool> {
     let mut screen = prepare()?;
     screen.say(&screen.paint().bold("A phone in a flood of forged REGISTERs"))?;

@@ -110,6 +110,11 @@ impl Protected {
         Link::from_pin(&self.pins.0.join(format!("link-{SLOT}-{INTERFACE}")))
     }
 
+    /// The pin of the link of the classifier of outgoing packets.
+    pub(super) fn egress(&self) -> PathBuf {
+        self.pins.0.join(format!("out-{SLOT}-{INTERFACE}"))
+    }
+
     /// Packets by verdict since it was attached.
     pub(super) fn verdicts(&self) -> Result<Verdicts> {
         let mut verdicts = Verdicts::default();

@@ -21,13 +21,22 @@ pub enum Group {
     Generic,
     /// Test runs of the program with one frame.
     Run,
+    /// Outgoing packets.
+    Egress,
     /// Figures that are not about packets.
     Table,
 }
 
 impl Group {
-    const ALL: [Self; 6] =
-        [Self::Reference, Self::Flood, Self::Rival, Self::Generic, Self::Run, Self::Table];
+    const ALL: [Self; 7] = [
+        Self::Reference,
+        Self::Flood,
+        Self::Rival,
+        Self::Generic,
+        Self::Run,
+        Self::Egress,
+        Self::Table,
+    ];
 
     fn title(self) -> &'static str {
         match self {
@@ -38,6 +47,9 @@ impl Group {
                 "Ringfence in generic mode at a usual host, and nftables' ingress hook"
             }
             Self::Run => "Ringfence's program alone, one frame again and again",
+            Self::Egress => {
+                "Packets that leave the host: the classifier alone, and a stream of iperf3"
+            }
             Self::Table => "Bans and memory",
         }
     }
