@@ -15,6 +15,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub use self::report::Report;
+use super::reaction;
 use crate::asterisk::Asterisk;
 use crate::screen::Screen;
 use crate::{fail2ban, netns, ringfence};
@@ -23,6 +24,8 @@ use crate::{fail2ban, netns, ringfence};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Contender {
+    /// Ringfence with the NOTICE log, without its classifier of outgoing packets.
+    RingfenceLog,
     /// Ringfence with the wire, and no log.
     RingfenceWire,
     /// Ringfence with the NOTICE log and the wire.
@@ -39,6 +42,7 @@ impl Contender {
     /// Its name.
     fn name(self) -> &'static str {
         match self {
+            Self::RingfenceLog => "Ringfence, log",
             Self::RingfenceWire => "Ringfence, wire",
             Self::Ringfence => "Ringfence, log and wire",
             Self::RingfenceAll => "Ringfence, log, wire and AMI",
@@ -48,7 +52,10 @@ impl Contender {
     }
 
     fn is_ringfence(self) -> bool {
-        matches!(self, Self::RingfenceWire | Self::Ringfence | Self::RingfenceAll)
+        match self {
+            Self::RingfenceLog | Self::RingfenceWire | Self::Ringfence | Self::RingfenceAll => true,
+            Self::Fail2ban | Self::Fail2banWazo => false,
+        }
     }
 }
 
@@ -61,6 +68,27 @@ pub struct Settings {
     pub ringfence: Option<PathBuf>,
     /// The directory where Asterisk is kept between runs.
     pub cache: PathBuf,
+    /// How often each rate of guesses is tried with each contender; not at all if zero.
+    pub runs: u32,
+}
+
+impl Settings {
+    /// The contenders that are as fast as the others with the same name.
+    fn guesses(&self) -> reaction::Settings {
+        let of = |contender: &Contender| match contender {
+            Contender::Ringfence => Some(reaction::Contender::Ringfence),
+            Contender::Fail2ban => Some(reaction::Contender::Fail2banShipped),
+            Contender::Fail2banWazo => Some(reaction::Contender::Fail2ban),
+            Contender::RingfenceLog | Contender::RingfenceWire | Contender::RingfenceAll => None,
+        };
+        reaction::Settings {
+            contenders: self.contenders.iter().filter_map(of).collect(),
+            over: vec![reaction::Over::Udp, reaction::Over::Tcp],
+            ringfence: self.ringfence.clone(),
+            cache: self.cache.clone(),
+            runs: self.runs,
+        }
+    }
 }
 
 /// Runs every attack. Everything that it creates is removed when it returns.
@@ -88,5 +116,9 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
         screen.say(&format!("  {}: done", contender.name()))?;
         runs.push(run);
     }
-    Ok(Report::new(versions, runs))
+    let guesses = match settings.runs {
+        0 => None,
+        _ => Some(reaction::run(&settings.guesses(), screen)?),
+    };
+    Ok(Report::new(versions, runs, guesses))
 }

@@ -23,14 +23,38 @@ use self::world::World;
 /// The failures that lead to a ban: Wazo's value, which is Ringfence's default.
 const MAXRETRY: u64 = 15;
 
+/// The same in the jail that fail2ban ships.
+const MAXRETRY_SHIPPED: u64 = 10;
+
 /// fail2ban 1.0 looks for new bans 0, 0.2, 0.6, 1.2 and 2 s after it began to wait, and then starts
 /// again; without pyinotify it polls the log in the same way. The number of answered guesses depends on
 /// the moment, so the runs start at different moments of this cycle.
 const CYCLE: Duration = Duration::from_secs(2);
 
+/// How the guesses are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Over {
+    /// Datagrams.
+    Udp,
+    /// One connection.
+    Tcp,
+}
+
+impl Over {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        }
+    }
+}
+
 /// A rate of guesses.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
+    /// How they are sent.
+    over: Over,
     /// Guesses per second.
     rate: u32,
     /// The duration in seconds.
@@ -39,9 +63,30 @@ struct Pace {
     answered_max: u64,
 }
 
-const PACES: [Pace; 2] = [
-    Pace { rate: 50, seconds: 5, answered_max: 18 },
-    Pace { rate: 500, seconds: 3, answered_max: 25 },
+impl Pace {
+    const fn new(over: Over, rate: u32, seconds: u32, answered_max: u64) -> Self {
+        Self { over, rate, seconds, answered_max }
+    }
+
+    /// How many guesses are planned.
+    fn planned(&self) -> u64 {
+        u64::from(self.rate) * u64::from(self.seconds)
+    }
+
+    /// Whether a measurement was made at it.
+    fn is(&self, over: Over, rate: u32) -> bool {
+        (self.over, self.rate) == (over, rate)
+    }
+}
+
+/// At 5,000 a second, the limit of a source (50 at once, and ten a second) comes before the ban.
+const PACES: [Pace; 6] = [
+    Pace::new(Over::Udp, 50, 5, 18),
+    Pace::new(Over::Udp, 500, 3, 25),
+    Pace::new(Over::Udp, 5000, 2, 75),
+    Pace::new(Over::Tcp, 50, 5, 18),
+    Pace::new(Over::Tcp, 500, 3, 25),
+    Pace::new(Over::Tcp, 5000, 2, 75),
 ];
 
 /// The program that bans the guesser.
@@ -52,8 +97,22 @@ pub enum Contender {
     None,
     /// fail2ban with Wazo's jail.
     Fail2ban,
+    /// fail2ban with the jail that it ships.
+    #[value(name = "fail2ban-shipped")]
+    #[serde(rename = "fail2ban-shipped")]
+    Fail2banShipped,
     /// Ringfence with its defaults.
     Ringfence,
+}
+
+impl Contender {
+    /// The failures that lead to a ban.
+    fn maxretry(self) -> u64 {
+        match self {
+            Self::Fail2banShipped => MAXRETRY_SHIPPED,
+            Self::None | Self::Fail2ban | Self::Ringfence => MAXRETRY,
+        }
+    }
 }
 
 /// The settings of a measurement.
@@ -61,6 +120,8 @@ pub enum Contender {
 pub struct Settings {
     /// The contenders, in this order.
     pub contenders: Vec<Contender>,
+    /// How the guesses are sent.
+    pub over: Vec<Over>,
     /// The `ringfence` binary, if it is one of them.
     pub ringfence: Option<PathBuf>,
     /// The directory where Asterisk is kept between runs.
@@ -80,7 +141,7 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     netns::sweep().context("remove what an earlier run left behind")?;
     let root = Asterisk::ensure_root_on(&settings.cache, screen)?;
     let mut measurements = Vec::new();
-    for pace in &PACES {
+    for pace in PACES.iter().filter(|pace| settings.over.contains(&pace.over)) {
         for run in 1..=settings.runs {
             // In turns, so that other load on the machine affects all of them alike.
             for &contender in &settings.contenders {
@@ -102,7 +163,7 @@ fn check(settings: &Settings) -> anyhow::Result<Versions> {
     for contender in &settings.contenders {
         match contender {
             Contender::None => {}
-            Contender::Fail2ban => {
+            Contender::Fail2ban | Contender::Fail2banShipped => {
                 fail2ban::check_tools()?;
                 versions.fail2ban = Some(fail2ban::version()?);
             }

@@ -97,8 +97,13 @@ struct Detection {
     cache: PathBuf,
     /// The contender; may be repeated
     #[arg(long = "contender", value_name = "NAME",
-          default_values = ["ringfence-wire", "ringfence", "ringfence-all", "fail2ban", "fail2ban-wazo"])]
+          default_values = ["ringfence-log", "ringfence-wire", "ringfence", "ringfence-all", "fail2ban",
+                            "fail2ban-wazo"])]
     contenders: Vec<detection::Contender>,
+    /// How often each rate of guesses is tried with each contender; 0 leaves them out
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = clap::value_parser!(u32).range(0..=50))]
+    runs: u32,
     /// Write the tables to FILE as a page of the documentation
     #[arg(long, value_name = "FILE")]
     page: Option<PathBuf>,
@@ -332,6 +337,9 @@ struct Reaction {
     #[arg(long = "contender", value_name = "NAME",
           default_values = ["fail2ban", "ringfence"])]
     contenders: Vec<Contender>,
+    /// How the guesses are sent; may be repeated
+    #[arg(long, value_name = "TRANSPORT", default_values = ["udp", "tcp"])]
+    over: Vec<reaction::Over>,
     /// Write each run to FILE as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -464,8 +472,8 @@ fn operations(arguments: Operations) -> anyhow::Result<bool> {
 fn detection(arguments: Detection) -> anyhow::Result<bool> {
     let mut screen = prepare()?;
     screen.say(&screen.paint().bold("Which attacks are seen"))?;
-    let Detection { contenders, ringfence, cache, page, json, check } = arguments;
-    let settings = detection::Settings { contenders, ringfence, cache };
+    let Detection { contenders, ringfence, cache, runs, page, json, check } = arguments;
+    let settings = detection::Settings { contenders, ringfence, cache, runs };
     let report = detection::run(&settings, &mut screen)?;
     screen.say(&report.text(screen.paint()))?;
     if let Some(page) = page {
@@ -529,6 +537,7 @@ fn packets(arguments: Packets) -> anyhow::Result<bool> {
         ringfence: arguments.ringfence,
         rounds: arguments.rounds,
         time: Duration::from_secs_f64(arguments.seconds),
+        cache: arguments.cache,
         only: arguments.only,
     };
     let report = packets::run(&settings, &mut screen)?;
@@ -537,7 +546,6 @@ fn packets(arguments: Packets) -> anyhow::Result<bool> {
     conclude(&report, met, arguments.json.as_deref(), arguments.check)
 }
 
-        cache: arguments.cache,
 fn phone(arguments: Phone) -> anyhow::Result<bool> {
     let mut screen = prepare()?;
     screen.say(&screen.paint().bold("A phone in a flood of forged REGISTERs"))?;
@@ -559,6 +567,7 @@ fn reaction(arguments: Reaction) -> anyhow::Result<bool> {
     screen.say(&screen.paint().bold("A password guesser at a real Asterisk, again and again"))?;
     let settings = reaction::Settings {
         contenders: arguments.contenders,
+        over: arguments.over,
         ringfence: arguments.ringfence,
         cache: arguments.cache,
         runs: arguments.runs,

@@ -20,6 +20,9 @@ pub(super) const GAP: Duration = Duration::from_millis(600);
 /// How many attempts an attacker makes, and a forger.
 pub(super) const ATTEMPTS: u32 = 40;
 
+/// How many numbers an attacker tries who has a password: three of them count as one failure.
+pub(super) const CALLS: u32 = 60;
+
 /// What a client sends with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Credentials {
@@ -61,6 +64,8 @@ pub(super) struct Attack {
     pub(super) credentials: Credentials,
     pub(super) over: Over,
     pub(super) texts: Texts,
+    /// How many attempts are made.
+    pub(super) attempts: u32,
     /// Who must not be banned for it: an address in its texts, or its source if that is forged.
     pub(super) victim: Option<Victim>,
 }
@@ -85,7 +90,7 @@ pub(super) enum Victim {
 
 const fn attack(name: &'static str, user: User, credentials: Credentials) -> Attack {
     let (method, over, texts, victim) = ("REGISTER", Over::Udp, PLAIN, None);
-    Attack { name, method, user, credentials, over, texts, victim }
+    Attack { name, method, user, credentials, over, texts, attempts: ATTEMPTS, victim }
 }
 
 const fn guess(name: &'static str) -> Attack {
@@ -145,6 +150,7 @@ pub(super) const ATTACKS: [Attack; 18] = [
     attack("a known account, never answered", User::Known, Credentials::None),
     Attack {
         method: "INVITE",
+        attempts: CALLS,
         ..attack("calls to unknown extensions after a login", User::Known, Credentials::Right)
     },
     Attack { method: "x", ..attack("datagrams that are not SIP", User::Known, Credentials::None) },
@@ -212,6 +218,16 @@ pub(super) fn source(number: usize, over: Over) -> IpAddr {
     }
 }
 
+/// The tag of the To, with the semicolon before it.
+fn tag(message: &[u8]) -> Vec<u8> {
+    let to = message.split(|byte| *byte == b'\r').find(|line| line.starts_with(b"\nTo:"));
+    let tag = to.and_then(|to| {
+        let at = to.windows(5).position(|bytes| bytes == b";tag=")?;
+        to.get(at..)
+    });
+    tag.unwrap_or_default().to_vec()
+}
+
 /// A final answer.
 enum Final {
     Challenge(Challenge),
@@ -230,6 +246,8 @@ pub(super) struct Client<'a> {
     local: SocketAddr,
     password: &'a str,
     cseq: u32,
+    /// The tag that the last answer has added to the To.
+    tag: Vec<u8>,
 }
 
 impl<'a> Client<'a> {
@@ -255,7 +273,7 @@ impl<'a> Client<'a> {
             let local = socket.local_addr().context("the client's address")?;
             (Socket::Udp(socket), local)
         };
-        Ok(Self { attack, socket, local, password, cseq: 0 })
+        Ok(Self { attack, socket, local, password, cseq: 0, tag: Vec::new() })
     }
 
     /// Makes the attempt of this number. Returns whether it was answered in full.
@@ -336,7 +354,10 @@ impl<'a> Client<'a> {
         let answer = self.exchange(&request);
         if method == "INVITE" && answer.is_some() {
             // Without it, Asterisk repeats its answer for half a minute (RFC 3261 section 17.2.1).
+            let to = format!("\r\nTo: <sip:{to}@192.0.2.10>");
+            let tagged = [to.as_bytes(), self.tag.as_slice()].concat();
             let ack = String::from_utf8_lossy(&request).replace("INVITE", "ACK");
+            let ack = ack.replacen(&to, &String::from_utf8_lossy(&tagged), 1);
             self.send(ack.as_bytes());
         }
         answer
@@ -365,6 +386,7 @@ impl<'a> Client<'a> {
                 // The response to an earlier request, again.
                 Start::Response(_) if message.cseq != Some(self.cseq) => {}
                 Start::Response(_) => {
+                    self.tag = tag(buffer.get(..length)?);
                     return Some(message.challenge.map_or(Final::Other, Final::Challenge));
                 }
             }

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::Contender;
-use super::attacks::{ATTEMPTS, GAP};
+use super::attacks::{ATTEMPTS, CALLS, GAP};
+use crate::bench::reaction;
 use crate::screen::Paint;
 
 /// The result. `--json` writes its JSON form.
@@ -17,6 +18,8 @@ pub struct Report {
     pub versions: Vec<String>,
     /// The result of each contender.
     pub runs: Vec<Run>,
+    /// How many guesses were answered at several rates.
+    pub guesses: Option<reaction::Report>,
 }
 
 /// One contender.
@@ -92,8 +95,12 @@ impl Run {
 }
 
 impl Report {
-    pub(super) fn new(versions: Vec<String>, runs: Vec<Run>) -> Self {
-        Self { benchmark: "detection", versions, runs }
+    pub(super) fn new(
+        versions: Vec<String>,
+        runs: Vec<Run>,
+        guesses: Option<reaction::Report>,
+    ) -> Self {
+        Self { benchmark: "detection", versions, runs, guesses }
     }
 
     /// Whether Ringfence has hurt nobody.
@@ -115,12 +122,24 @@ impl Report {
                 run.phone_failures, run.phone_attempts, run.hurt
             ));
         }
+        lines.extend(self.guesses.iter().map(|guesses| guesses.text(paint)));
         lines.join("\n")
     }
 
     /// The report as a page.
     pub fn page(&self) -> String {
         let names: Vec<&str> = self.runs.iter().map(|run| run.contender.name()).collect();
+        let guesses = self.guesses.as_ref().map_or_else(String::new, |guesses| {
+            format!(
+                "## Guesses beyond the limit\n\n\
+                 One source guesses passwords with SIPp, at a real Asterisk: over UDP, or over one connection. A cell \
+                 says how many guesses beyond the failures that lead to a ban were answered, as median [least-most] \
+                 of {} runs, and when the last one was, after the first packet; *all* if none was stopped. Wazo's jail for \
+                 fail2ban bans only UDP.\n\n{}\n",
+                guesses.summaries.first().map_or(0, |summary| summary.runs),
+                guesses.page()
+            )
+        });
         let rows = |is_forgery: bool| -> String {
             let first = self.runs.first().map_or(&[][..], |run| &run.seen);
             let of = first.iter().enumerate().filter(|(_, seen)| seen.is_forgery == is_forgery);
@@ -145,16 +164,19 @@ impl Report {
             "<!-- Written by `cargo xtask bench detection --page docs/detection.md`. -->\n\n\
              # Which attacks are seen\n\n\
              Every attack ran live on Asterisk 22 with the configuration of a Wazo host, each from an address of \
-             its own, {ATTEMPTS} attempts, one every {} ms. An attempt is a request, and the answer to its challenge if \
-             the attacker answers. Versions: {}.\n\n\
+             its own, {ATTEMPTS} attempts ({CALLS} calls after a login), one every {} ms. An attempt is a request, and the \
+             answer to its challenge if the attacker answers. Versions: {}.\n\n\
              A cell says after how many attempts the source was banned or throttled, which sources reported the \
              failures, and how many attempts were answered. fail2ban counts 10 failures within ten minutes with \
-             its own jail, and 15 with Wazo's; Ringfence counts 15, or 10 accounts. *Ringfence, wire* reads no log.\n\n\
+             its own jail, and 15 with Wazo's; Ringfence counts 15, or 10 accounts, and three calls to numbers that do \
+             not exist as one failure. *Ringfence, log* does not see what Asterisk answers, and *Ringfence, wire* reads \
+             no log.\n\n\
              {}{}\n\
              ## Forgeries\n\n\
              Each names an address that sent nothing, or is sent with the address of a stranger, who registers \
              afterwards with the right password. Nobody named or imitated must be shut out.\n\n\
              {}{}\n\
+             {guesses}\
              ## Others\n\n\
              A phone registered every second meanwhile.\n\n\
              | | failed registrations | banned without an attack |\n|---|---|---|\n{phones}\n\
@@ -213,7 +235,7 @@ mod tests {
                 phone_attempts: 9,
                 phone_failures: 0,
             };
-            Report::new(vec!["Ringfence 0.1.0".to_owned()], vec![run])
+            Report::new(vec!["Ringfence 0.1.0".to_owned()], vec![run], None)
         };
         assert!(report(Contender::Ringfence, banned.clone()).targets_met());
         assert!(!report(Contender::Ringfence, shut_out).targets_met());

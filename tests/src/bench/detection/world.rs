@@ -8,11 +8,13 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use nix::net::if_::if_nametoindex;
 
 use super::Contender;
-use super::attacks::{ATTACKS, ATTEMPTS, Attack, Client, FORGERIES, GAP, Over, Victim, source};
+use super::attacks::{ATTACKS, Attack, Client, FORGERIES, GAP, Over, Victim, source};
 use super::report::{Found, Run, Seen};
 use crate::asterisk::{self, Asterisk};
+use crate::bpf::Curtain;
 use crate::fail2ban::{Fail2ban, Rules};
 use crate::interrupt;
 use crate::netns::{Lan, Netns};
@@ -37,6 +39,7 @@ pub(super) struct World {
     asterisk: Asterisk,
     endpoints: Vec<(String, String)>,
     attacker: Netns,
+    _curtain: Option<Curtain>,
     _hosts: [Netns; 2],
     _lan: Lan,
 }
@@ -66,6 +69,15 @@ impl World {
         let options = asterisk::Options { ami_secret: secret, ..asterisk::Options::default() };
         let asterisk = Asterisk::start(&pbx, root, &options)?;
         let defence = Defence::start(contender, &pbx, &asterisk, ringfence)?;
+        let hide = || Curtain::draw(if_nametoindex("eth0").context("find the interface")?);
+        let curtain = match contender {
+            Contender::RingfenceLog => Some(pbx.run_in(hide)?),
+            Contender::RingfenceWire
+            | Contender::Ringfence
+            | Contender::RingfenceAll
+            | Contender::Fail2ban
+            | Contender::Fail2banWazo => None,
+        };
         let (name, password) = options.endpoints.first().cloned().context("no endpoint")?;
         let registrar = SocketAddr::new(PBX, SIP_PORT);
         let account = Account { name, password, local: PHONE, registrar };
@@ -79,6 +91,7 @@ impl World {
             asterisk,
             endpoints,
             attacker,
+            _curtain: curtain,
             _hosts: hosts,
             _lan: lan,
         })
@@ -100,7 +113,7 @@ impl World {
                     let password = password.as_str();
                     scope.spawn(move || -> anyhow::Result<()> {
                         let mut client = Client::new(attacker, attack, source, password)?;
-                        for number in 1..=ATTEMPTS {
+                        for number in 1..=attack.attempts {
                             let start = Instant::now();
                             attempts.store(number, Ordering::Relaxed);
                             let full = client.attempt(number);
@@ -217,7 +230,7 @@ impl Defence {
             Contender::Fail2ban => fail2ban(&asterisk.log_dir().join("messages"), Rules::Shipped),
             Contender::Fail2banWazo => fail2ban(&notices, Rules::Wazo),
             Contender::RingfenceWire => ringfence(Config::new(Path::new("/dev/null"))),
-            Contender::Ringfence => ringfence(Config::new(&notices)),
+            Contender::RingfenceLog | Contender::Ringfence => ringfence(Config::new(&notices)),
             Contender::RingfenceAll => ringfence(Config {
                 ami_secret: Some(asterisk.ami_secret()),
                 ..Config::new(&notices)

@@ -5,7 +5,7 @@ use std::thread;
 
 use serde::{Serialize, Serializer};
 
-use super::{Contender, MAXRETRY, PACES, Pace, Settings};
+use super::{Contender, MAXRETRY, MAXRETRY_SHIPPED, Over, PACES, Pace, Settings};
 use crate::bench::figures::Spread;
 use crate::phone::PhoneReport;
 use crate::screen::Paint;
@@ -17,6 +17,8 @@ pub struct Measurement {
     pub contender: Contender,
     /// The contender's mechanism: fail2ban's backend, or the mode of the XDP program.
     pub means: Option<String>,
+    /// How the guesses were sent.
+    pub over: Over,
     /// The intended guesses per second.
     pub rate: u32,
     /// The number of the run, from 1.
@@ -45,12 +47,16 @@ pub struct Summary {
     pub contender: Contender,
     /// See [`Measurement::means`].
     pub means: Option<String>,
+    /// How the guesses were sent.
+    pub over: Over,
     /// Guesses per second.
     pub rate: u32,
     /// The number of runs.
     pub runs: usize,
     /// The number of runs in which the guesser was banned.
     pub banned: usize,
+    /// Whether nine of ten planned guesses were answered in every run, so that nobody stopped the guesser.
+    pub all: bool,
     /// Guesses that Asterisk answered.
     pub answered: Spread,
     /// Answered guesses beyond the failures that lead to a ban.
@@ -66,6 +72,8 @@ pub struct Summary {
 /// Ringfence's medians as fractions of fail2ban's.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ratio {
+    /// How the guesses were sent.
+    pub over: Over,
     /// Guesses per second.
     pub rate: u32,
     /// The answered guesses.
@@ -82,6 +90,8 @@ pub struct Ratio {
 /// A promise.
 #[derive(Clone, Debug, Serialize)]
 pub struct Target {
+    /// How the guesses were sent.
+    pub over: Over,
     /// Guesses per second.
     pub rate: u32,
     /// The most answered guesses that are allowed in a run.
@@ -132,8 +142,9 @@ impl Measurement {
             None => "not banned".to_owned(),
         };
         format!(
-            "{:>3}/s  run {}/{runs}  {:<10} {:>4} of {} guesses answered, {time}; phone {} of {} \
+            "{} {:>4}/s  run {}/{runs}  {:<16} {:>4} of {} guesses answered, {time}; phone {} of {} \
              registrations failed",
+            self.over.name(),
             self.rate,
             self.run,
             self.contender.name(),
@@ -149,8 +160,9 @@ impl Contender {
     fn name(self) -> &'static str {
         match self {
             Self::None => "no defence",
-            Self::Fail2ban => "fail2ban",
-            Self::Ringfence => "ringfence",
+            Self::Fail2ban => "fail2ban, Wazo",
+            Self::Fail2banShipped => "fail2ban",
+            Self::Ringfence => "Ringfence",
         }
     }
 }
@@ -160,14 +172,16 @@ impl Summary {
     fn of(measurements: &[Measurement], contender: Contender, pace: &Pace) -> Option<Self> {
         let runs: Vec<_> = measurements
             .iter()
-            .filter(|run| run.contender == contender && run.rate == pace.rate)
+            .filter(|run| run.contender == contender && pace.is(run.over, run.rate))
             .collect();
         Some(Self {
             contender,
             means: runs.first()?.means.clone(),
+            over: pace.over,
             rate: pace.rate,
             runs: runs.len(),
             banned: runs.iter().filter(|run| run.banned).count(),
+            all: runs.iter().all(|run| run.answered * 10 >= pace.planned() * 9),
             answered: Spread::of(runs.iter().map(|run| float(run.answered)))?,
             after_limit: Spread::of(runs.iter().map(|run| float(run.after_limit)))?,
             time_to_ban_ms: Spread::of(runs.iter().filter_map(|run| run.time_to_ban_ms).map(float)),
@@ -180,9 +194,9 @@ impl Summary {
 impl Ratio {
     fn of(summaries: &[Summary], pace: &Pace) -> Option<Self> {
         let find = |contender| {
-            summaries
-                .iter()
-                .find(|summary| summary.contender == contender && summary.rate == pace.rate)
+            summaries.iter().find(|summary| {
+                summary.contender == contender && pace.is(summary.over, summary.rate)
+            })
         };
         let (ours, theirs) = (find(Contender::Ringfence)?, find(Contender::Fail2ban)?);
         let ratio = |of: fn(&Summary) -> Option<Spread>| {
@@ -190,6 +204,7 @@ impl Ratio {
             (theirs > 0.0).then_some(ours / theirs)
         };
         Some(Self {
+            over: pace.over,
             rate: pace.rate,
             answered: ratio(|summary| Some(summary.answered)),
             after_limit: ratio(|summary| Some(summary.after_limit)),
@@ -203,18 +218,20 @@ impl Target {
         let ours = || {
             measurements
                 .iter()
-                .filter(|run| run.contender == Contender::Ringfence && run.rate == pace.rate)
+                .filter(|run| run.contender == Contender::Ringfence && pace.is(run.over, run.rate))
         };
         let answered = ours().map(|run| run.answered).max()?;
         let met = answered <= pace.answered_max && ours().all(|run| run.banned);
-        Some(Self { rate: pace.rate, answered_max: pace.answered_max, answered, met })
+        let Pace { over, rate, answered_max, .. } = *pace;
+        Some(Self { over, rate, answered_max, answered, met })
     }
 
     fn line(&self, paint: Paint) -> String {
-        let Self { rate, answered_max, answered, met } = self;
+        let Self { over, rate, answered_max, answered, met } = self;
         let mark = if *met { paint.good("met   ") } else { paint.bad("MISSED") };
         format!(
-            "  {mark}  {rate:>3}/s: banned, and at most {answered_max} answered; worst {answered}"
+            "  {mark}  {} {rate:>4}/s: banned, and at most {answered_max} answered; worst {answered}",
+            over.name()
         )
     }
 }
@@ -246,7 +263,7 @@ impl Report {
 
     /// Whether ringfence was measured and kept its promises.
     pub fn targets_met(&self) -> bool {
-        self.targets.len() == PACES.len() && self.targets.iter().all(|target| target.met)
+        !self.targets.is_empty() && self.targets.iter().all(|target| target.met)
     }
 
     /// The report as text.
@@ -254,11 +271,12 @@ impl Report {
         let mut lines = vec![
             String::new(),
             paint.bold(&format!(
-                "Guesses that Asterisk answered until the guesser was banned (after {} failures)",
+                "Guesses that Asterisk answered until the guesser was banned (after {} failures; fail2ban's own \
+                 jail after {MAXRETRY_SHIPPED})",
                 self.maxretry
             )),
             paint.dim(&format!(
-                "  {:<28} {:>5}  {:<16} {:<16} {:<20} {:<8} {}",
+                "  {:<32} {:>10}  {:<16} {:<16} {:<20} {:<8} {}",
                 "", "rate", "answered", "after the limit", "time to ban, ms", "banned", "phone"
             )),
         ];
@@ -270,7 +288,10 @@ impl Report {
             self.processors
         )));
         if !self.ratios.is_empty() {
-            lines.extend([String::new(), paint.bold("Ringfence : fail2ban, medians")]);
+            lines.extend([
+                String::new(),
+                paint.bold("Ringfence : fail2ban with Wazo's jail, medians"),
+            ]);
             lines.extend(self.ratios.iter().map(Ratio::line));
         }
         if !self.targets.is_empty() {
@@ -280,10 +301,50 @@ impl Report {
         lines.join("\n")
     }
 
+    /// The answered guesses as a table of the documentation.
+    pub fn page(&self) -> String {
+        let mut contenders: Vec<Contender> = Vec::new();
+        for summary in &self.summaries {
+            if !contenders.contains(&summary.contender) {
+                contenders.push(summary.contender);
+            }
+        }
+        let cell = |of: Option<&Summary>| {
+            let Some(of) = of else { return "-".to_owned() };
+            let until = match of.time_to_ban_ms {
+                _ if of.all => "all".to_owned(),
+                Some(time) if of.banned == of.runs => format!("{:.2} s", time.median / 1000.0),
+                Some(_) | None => format!("banned {} of {} times", of.banned, of.runs),
+            };
+            format!("{}; {until}", of.after_limit.text())
+        };
+        let row = |pace: &Pace| {
+            let of = |contender: &Contender| {
+                let is = |of: &&Summary| of.contender == *contender && pace.is(of.over, of.rate);
+                cell(self.summaries.iter().find(is))
+            };
+            let cells: Vec<_> = contenders.iter().map(of).collect();
+            format!(
+                "| {} a second over {} | {} |\n",
+                pace.rate,
+                pace.over.name(),
+                cells.join(" | ")
+            )
+        };
+        let measured = |pace: &&Pace| self.summaries.iter().any(|of| pace.is(of.over, of.rate));
+        let names: Vec<_> = contenders.iter().map(|of| of.name()).collect();
+        format!(
+            "| guesses | {} |\n|---|{}\n{}",
+            names.join(" | "),
+            "---|".repeat(names.len()),
+            PACES.iter().filter(measured).map(row).collect::<String>()
+        )
+    }
+
     fn row(&self, summary: &Summary) -> String {
         let version = match summary.contender {
             Contender::None => None,
-            Contender::Fail2ban => self.versions.fail2ban.as_deref(),
+            Contender::Fail2ban | Contender::Fail2banShipped => self.versions.fail2ban.as_deref(),
             Contender::Ringfence => self.versions.ringfence.as_deref(),
         };
         let mut name = summary.contender.name().to_owned();
@@ -291,7 +352,8 @@ impl Report {
             name = format!("{name} {version} ({means})");
         }
         format!(
-            "  {name:<28} {:>3}/s  {:<16} {:<16} {:<20} {:<8} {} of {} failed",
+            "  {name:<32} {} {:>4}/s  {:<16} {:<16} {:<20} {:<8} {} of {} failed",
+            summary.over.name(),
             summary.rate,
             summary.answered.text(),
             summary.after_limit.text(),
@@ -307,7 +369,8 @@ impl Ratio {
     fn line(&self) -> String {
         let text = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
         format!(
-            "  {:>3}/s: answered {}, after the limit {}, time to ban {}",
+            "  {} {:>4}/s: answered {}, after the limit {}, time to ban {}",
+            self.over.name(),
             self.rate,
             text(self.answered),
             text(self.after_limit),
@@ -343,9 +406,20 @@ mod tests {
     use super::*;
 
     fn measurement(contender: Contender, rate: u32, run: u32, answered: u64) -> Measurement {
+        measured_over(Over::Udp, contender, rate, run, answered)
+    }
+
+    fn measured_over(
+        over: Over,
+        contender: Contender,
+        rate: u32,
+        run: u32,
+        answered: u64,
+    ) -> Measurement {
         Measurement {
             contender,
             means: Some("means".to_owned()),
+            over,
             rate,
             run,
             begun: 250,
@@ -361,6 +435,7 @@ mod tests {
     fn report(measurements: Vec<Measurement>) -> Report {
         let settings = Settings {
             contenders: vec![Contender::Fail2ban, Contender::Ringfence],
+            over: vec![Over::Udp, Over::Tcp],
             ringfence: None,
             cache: "/nowhere".into(),
             runs: 3,
@@ -374,7 +449,7 @@ mod tests {
         let rows = [(Contender::Fail2ban, [45, 44, 60]), (Contender::Ringfence, [16, 17, 18])];
         let runs = |(contender, answered): (Contender, [u64; 3])| {
             (1..).zip(answered).flat_map(move |(run, answered)| {
-                PACES.map(|pace| measurement(contender, pace.rate, run, answered))
+                PACES.map(|pace| measured_over(pace.over, contender, pace.rate, run, answered))
             })
         };
         rows.into_iter().flat_map(runs).collect()
@@ -384,12 +459,12 @@ mod tests {
     fn the_table_has_a_row_for_each_contender_and_rate() {
         let text = report(measured()).text(Paint::PLAIN);
         for row in [
-            "fail2ban 1.0.2 (means)        50/s  45 [44-60]       30 [29-45]       900 [880-1200]",
-            "ringfence 0.1.0 (means)      500/s  17 [16-18]       2 [1-3]          340 [320-360]",
+            "fail2ban, Wazo 1.0.2 (means)     UDP   50/s  45 [44-60]       30 [29-45]       900 [880-1200]",
+            "Ringfence 0.1.0 (means)          TCP  500/s  17 [16-18]       2 [1-3]          340 [320-360]",
             "3 of 3   0 of 30 failed",
             "median [least-most] of 3 runs each",
-            " 50/s: answered 0.38, after the limit 0.07, time to ban 0.38",
-            "met      50/s: banned, and at most 18 answered; worst 18",
+            "UDP   50/s: answered 0.38, after the limit 0.07, time to ban 0.38",
+            "met     UDP   50/s: banned, and at most 18 answered; worst 18",
         ] {
             assert!(text.contains(row), "{row:?} is not in\n{text}");
         }
@@ -402,7 +477,17 @@ mod tests {
         runs.push(measurement(Contender::Ringfence, 50, 4, 19));
         let missed = report(runs);
         assert!(!missed.targets_met());
-        assert!(missed.text(Paint::PLAIN).contains("MISSED   50/s"));
+        assert!(
+            missed
+                .page()
+                .contains("| 5000 a second over TCP | 30 [29-45]; 0.90 s | 2 [1-3]; 0.34 s |\n")
+        );
+        assert!(missed.text(Paint::PLAIN).contains("MISSED  UDP   50/s"));
+        let unstopped = report(vec![measurement(Contender::Fail2ban, 50, 1, 250)]).page();
+        assert!(
+            unstopped.contains("| 50 a second over UDP | 235 [235-235]; all |\n"),
+            "{unstopped}"
+        );
         // Few answers are worth nothing without a ban.
         let mut runs = measured();
         for run in &mut runs {
@@ -418,7 +503,7 @@ mod tests {
         let report = report(runs);
         assert!(!report.targets_met());
         assert!(report.ratios.is_empty() && report.targets.is_empty());
-        assert_eq!(report.summaries.len(), 2);
+        assert_eq!(report.summaries.len(), PACES.len());
     }
 
     #[test]
@@ -435,7 +520,7 @@ mod tests {
     #[test]
     fn json_has_every_run() {
         let json = serde_json::to_value(report(measured())).unwrap();
-        assert_eq!(json["measurements"].as_array().unwrap().len(), 12);
+        assert_eq!(json["measurements"].as_array().unwrap().len(), 36);
         assert_eq!(json["measurements"][0]["contender"], "fail2ban");
         assert_eq!(json["measurements"][0]["time_to_ban_ms"], 900);
         assert_eq!(json["summaries"][0]["answered"]["median"], 45.0);

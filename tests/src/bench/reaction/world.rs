@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 
 use super::report::Measurement;
-use super::{Contender, MAXRETRY, Pace};
+use super::{Contender, Over, Pace};
 use crate::asterisk::{self, Asterisk};
 use crate::attack::{Attacker, Method, Plan};
-use crate::fail2ban::Fail2ban;
+use crate::fail2ban::{Fail2ban, Rules};
 use crate::interrupt;
 use crate::netns::{Lan, Netns};
 use crate::phone::{Account, Phone};
@@ -34,6 +34,7 @@ const SETTLE: Duration = Duration::from_millis(700);
 /// Everything that the run has created. Fields are dropped in this order: processes before their
 /// namespaces.
 pub(super) struct World {
+    contender: Contender,
     phone: Phone,
     defence: Defence,
     /// A tap in the PBX, where answers leave.
@@ -67,13 +68,23 @@ impl World {
         let sent = Tap::start(lan.switch(), port)?;
         let options = asterisk::Options::default();
         let asterisk = Asterisk::start(&pbx, root, &options)?;
-        let defence = Defence::start(contender, &pbx, &asterisk.notice_log(), ringfence)?;
+        let defence = Defence::start(contender, &pbx, &asterisk, ringfence)?;
         let (name, password) = options.endpoints.first().cloned().context("no endpoint")?;
         let registrar = SocketAddr::new(PBX, SIP_PORT);
         let account = Account { name, password, local: PHONE, registrar };
         let phone = Phone::start(&phone_host, account, PHONE_INTERVAL)?;
         let hosts = [pbx, phone_host];
-        Ok(Self { phone, defence, arrived, sent, asterisk, guesser, _hosts: hosts, _lan: lan })
+        Ok(Self {
+            contender,
+            phone,
+            defence,
+            arrived,
+            sent,
+            asterisk,
+            guesser,
+            _hosts: hosts,
+            _lan: lan,
+        })
     }
 
     /// Starts the guesser once everything is idle and `wait` is over; returns the result.
@@ -85,7 +96,10 @@ impl World {
     ) -> anyhow::Result<Measurement> {
         self.watch(REST + wait, |_world| Ok(false))?;
         let plan = Plan {
-            method: Method::Guess,
+            method: match pace.over {
+                Over::Udp => Method::Guess,
+                Over::Tcp => Method::GuessTcp,
+            },
             source: GUESSER,
             target: PBX,
             rate: pace.rate,
@@ -95,16 +109,28 @@ impl World {
         // The attacker ends by itself; its own time limit is shorter than this.
         self.watch(plan.duration * 2 + REST * 10, |_world| Ok(attacker.ended()?.is_some()))?;
         self.watch(SETTLE, |_world| Ok(false))?;
-        self.conclude(&plan, run, &attacker)
+        self.conclude(pace, &plan, run, &attacker)
     }
 
-    fn conclude(self, plan: &Plan, run: u32, attacker: &Attacker) -> anyhow::Result<Measurement> {
+    fn conclude(
+        self,
+        pace: &Pace,
+        plan: &Plan,
+        run: u32,
+        attacker: &Attacker,
+    ) -> anyhow::Result<Measurement> {
         let (arrived, sent) = (self.arrived.seen(GUESSER), self.sent.seen(GUESSER));
         let lost = self.arrived.lost() + self.sent.lost();
         ensure!(lost == 0, "the lab missed {lost} packets, so its figures would be too low");
-        // Every guess begins with a REGISTER without credentials, whether it is answered or not.
+        // Every guess begins with a REGISTER without credentials, whether it is answered or not. A connection
+        // that is not served takes no more of them.
+        let maxretry = self.contender.maxretry();
+        let begun_min = match pace.over {
+            Over::Udp => u64::from(plan.count()) * 9 / 10,
+            Over::Tcp => maxretry,
+        };
         ensure!(
-            sent.without_credentials * 10 >= u64::from(plan.count()) * 9,
+            sent.without_credentials >= begun_min,
             "sipp began {} guesses of {}, so nothing was measured; it said:\n{}",
             sent.without_credentials,
             plan.count(),
@@ -120,14 +146,15 @@ impl World {
         interrupt::check()?;
         ensure!(phone.attempts > 0, "the phone never registered");
         Ok(Measurement {
-            contender: self.defence.contender(),
+            contender: self.contender,
             means,
+            over: pace.over,
             rate: plan.rate,
             run,
             begun: sent.without_credentials,
             seconds: sent.seconds(),
             answered: arrived.guesses_answered,
-            after_limit: arrived.guesses_answered.saturating_sub(MAXRETRY),
+            after_limit: arrived.guesses_answered.saturating_sub(maxretry),
             banned,
             time_to_ban_ms: time_to_ban
                 .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
@@ -159,26 +186,25 @@ impl Defence {
     fn start(
         contender: Contender,
         pbx: &Netns,
-        notice_log: &Path,
+        asterisk: &Asterisk,
         ringfence: Option<&Path>,
     ) -> anyhow::Result<Self> {
+        let notices = asterisk.notice_log();
+        let fail2ban = |log: &Path, rules| -> anyhow::Result<Self> {
+            Ok(Self::Fail2ban(Box::new(Fail2ban::start_with(pbx, log, rules)?)))
+        };
         Ok(match contender {
             Contender::None => Self::None,
-            Contender::Fail2ban => Self::Fail2ban(Box::new(Fail2ban::start(pbx, notice_log)?)),
+            Contender::Fail2ban => fail2ban(&notices, Rules::Wazo)?,
+            Contender::Fail2banShipped => {
+                fail2ban(&asterisk.log_dir().join("messages"), Rules::Shipped)?
+            }
             Contender::Ringfence => {
                 let binary = ringfence.context("no ringfence was named")?;
-                let config = Config::new(notice_log);
+                let config = Config::new(&notices);
                 Self::Ringfence(Box::new(Ringfence::start(pbx, binary, &config)?))
             }
         })
-    }
-
-    fn contender(&self) -> Contender {
-        match self {
-            Self::None => Contender::None,
-            Self::Fail2ban(_) => Contender::Fail2ban,
-            Self::Ringfence(_) => Contender::Ringfence,
-        }
     }
 
     fn check(&mut self) -> anyhow::Result<()> {
