@@ -1,0 +1,217 @@
+//! A client for tests that choose every byte of a request: it asks over UDP or TCP, answers challenges with any
+//! password, and sends again what another one has sent.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use crate::guesser::dial;
+use crate::netns::Netns;
+use crate::sip::{self, Answer, Challenge, Start};
+use crate::world::SIP_PORT;
+
+/// How long to wait for a final response.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A client with one socket.
+#[derive(Debug)]
+pub struct Client {
+    socket: Socket,
+    local: SocketAddr,
+    target: IpAddr,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Udp(UdpSocket),
+    Tcp(TcpStream),
+}
+
+/// What a request says.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The user of the From.
+    pub user: &'a str,
+    /// The user of the To.
+    pub to: &'a str,
+    /// The tag of the To, with `;tag=`.
+    pub to_tag: &'a str,
+    /// The Call-ID.
+    pub call_id: &'a str,
+    /// The number of the `CSeq`.
+    pub cseq: u32,
+    /// The branch of the Via, after the magic cookie.
+    pub branch: &'a str,
+    /// The field with credentials, with its line break.
+    pub credentials: &'a str,
+}
+
+impl<'a> Request<'a> {
+    /// A REGISTER of a user, without credentials.
+    pub fn register(user: &'a str, call_id: &'a str) -> Self {
+        let (method, to, branch, cseq) = ("REGISTER", user, call_id, 1);
+        Self { method, user, to, to_tag: "", call_id, cseq, branch, credentials: "" }
+    }
+}
+
+/// A final response.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// Its status.
+    pub status: u16,
+    /// All of it.
+    pub text: String,
+}
+
+impl Response {
+    /// The value of a field.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let of = |line: &'_ str| -> Option<usize> {
+            let (found, _) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then_some(found.len() + 1)
+        };
+        self.text.lines().find_map(|line| of(line).map(|at| line[at..].trim()))
+    }
+
+    /// The tag of the To, with `;tag=`.
+    pub fn to_tag(&self) -> &str {
+        let to = self.field("To").unwrap_or_default();
+        to.find(";tag=").map_or("", |at| &to[at..])
+    }
+
+    /// The challenge.
+    pub fn challenge(&self) -> Option<Challenge> {
+        let field = self.field("WWW-Authenticate").or_else(|| self.field("Proxy-Authenticate"));
+        Challenge::parse(field?.as_bytes())
+    }
+}
+
+impl Client {
+    /// A client over UDP at an address of `host`.
+    ///
+    /// # Errors
+    ///
+    /// If the socket cannot be created.
+    pub fn udp(host: &Netns, source: IpAddr, target: IpAddr) -> anyhow::Result<Self> {
+        let socket = host.run_in(|| {
+            let socket = UdpSocket::bind((source, 0)).context("bind a client's socket")?;
+            socket.connect((target, SIP_PORT)).context("connect a client's socket")?;
+            Ok(socket)
+        })?;
+        socket.set_read_timeout(Some(PATIENCE)).context("set a timeout")?;
+        let local = socket.local_addr().context("the client's address")?;
+        Ok(Self { socket: Socket::Udp(socket), local, target })
+    }
+
+    /// A client over one connection.
+    ///
+    /// # Errors
+    ///
+    /// If it fails.
+    pub fn tcp(host: &Netns, source: IpAddr, target: IpAddr) -> anyhow::Result<Self> {
+        let stream = dial(host, source, SocketAddr::new(target, SIP_PORT))?;
+        stream.set_read_timeout(Some(PATIENCE)).context("set a timeout")?;
+        let local = stream.local_addr().context("the client's address")?;
+        Ok(Self { socket: Socket::Tcp(stream), local, target })
+    }
+
+    /// Its own address.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The text of a request.
+    pub fn text(&self, request: &Request<'_>) -> String {
+        let Request { method, user, to, to_tag, call_id, cseq, branch, credentials } = *request;
+        let (local, target) = (self.local, self.target);
+        let transport = match self.socket {
+            Socket::Udp(_) => "UDP",
+            Socket::Tcp(_) => "TCP",
+        };
+        // A Call-ID may have blanks, and a branch may not.
+        let branch = branch.replace(' ', ".");
+        let uri = if method == "REGISTER" { String::new() } else { format!("{to}@") };
+        format!(
+            "{method} sip:{uri}{target} SIP/2.0\r\n\
+             Via: SIP/2.0/{transport} {local};rport;branch=z9hG4bK{branch}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:{user}@{target}>;tag={cseq}\r\n\
+             To: <sip:{to}@{target}>{to_tag}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n\
+             Contact: <sip:{user}@{local}>\r\nExpires: 120\r\n{credentials}Content-Length: 0\r\n\r\n"
+        )
+    }
+
+    /// Sends bytes.
+    ///
+    /// # Errors
+    ///
+    /// If that fails.
+    pub fn send(&mut self, text: &str) -> anyhow::Result<()> {
+        match &mut self.socket {
+            Socket::Udp(socket) => socket.send(text.as_bytes()).map(drop).context("send"),
+            Socket::Tcp(stream) => stream.write_all(text.as_bytes()).context("send"),
+        }
+    }
+
+    /// Sends a request, and waits for its final response.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be sent.
+    pub fn ask(&mut self, request: &Request<'_>) -> anyhow::Result<Option<Response>> {
+        self.send(&self.text(request))?;
+        Ok(self.answer(request.call_id))
+    }
+
+    /// Waits for a final response with this Call-ID.
+    pub fn answer(&mut self, call_id: &str) -> Option<Response> {
+        let end = Instant::now() + PATIENCE;
+        let mut buffer = [0; 8192];
+        while Instant::now() < end {
+            let length = match &mut self.socket {
+                Socket::Udp(socket) => socket.recv(&mut buffer).ok()?,
+                Socket::Tcp(stream) => stream.read(&mut buffer).ok()?,
+            };
+            let message = sip::parse(buffer.get(..length)?)?;
+            if let Start::Response(status @ 200..) = message.start
+                && message.call_id == call_id.trim().as_bytes()
+            {
+                let text = String::from_utf8_lossy(buffer.get(..length)?).into_owned();
+                return Some(Response { status, text });
+            }
+        }
+        None
+    }
+
+    /// The field with the answer to a challenge of a REGISTER.
+    pub fn credentials(&self, challenge: &Challenge, user: &str, password: &str) -> String {
+        let uri = &format!("sip:{}", self.target);
+        let answer =
+            Answer { username: user, password, method: "REGISTER", uri, cnonce: "0a4f113b" };
+        format!("Authorization: {}\r\n", answer.header(challenge))
+    }
+
+    /// Registers with a password: asks, and answers the challenge. Returns the status.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be sent.
+    pub fn register(
+        &mut self,
+        user: &str,
+        password: &str,
+        call_id: &str,
+    ) -> anyhow::Result<Option<u16>> {
+        let first = Request::register(user, call_id);
+        let Some(challenge) = self.ask(&first)?.and_then(|response| response.challenge()) else {
+            return Ok(None);
+        };
+        let credentials = &self.credentials(&challenge, user, password);
+        let branch = &format!("{call_id}x");
+        let second = Request { cseq: 2, branch, credentials, ..first };
+        Ok(self.ask(&second)?.map(|response| response.status))
+    }
+}

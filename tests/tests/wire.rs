@@ -1,0 +1,241 @@
+//! What proves an address, and what does not, with a real Asterisk: stolen nonces, replayed requests, the tags of
+//! answers. The same guesser behind a VLAN tag, in generic mode, and with requests that are hard to tell apart.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ringfence_tests::asterisk;
+use ringfence_tests::client::{Client, Request};
+use ringfence_tests::guesser::Guesser;
+use ringfence_tests::packet_builder::{Frame, VLAN};
+use ringfence_tests::wire::{Wire, hardware_address};
+use ringfence_tests::world::{ATTACKERS, PBX, PHONE, World, until};
+use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// The failures that lead to a ban, and how many guesses are made at most: a guesser who does not wait is some
+/// guesses ahead of it.
+const MAXRETRY: u32 = 15;
+const ATTEMPTS: u32 = 60;
+
+fn endpoint(place: usize) -> (String, String) {
+    asterisk::Options::default().endpoints.into_iter().nth(place).unwrap()
+}
+
+fn client(world: &World, source: IpAddr) -> Client {
+    Client::udp(&world.hosts.attacker, source, PBX).unwrap()
+}
+
+/// The kind of the ban of a source.
+fn kind_of(world: &World, source: IpAddr) -> Option<String> {
+    let bans: Value = world.ringfence.client().ask(&["bans"]).unwrap();
+    let all = bans["bans"].as_array().unwrap();
+    let ban = all.iter().find(|ban| ban["network"] == source.to_string())?;
+    Some(ban["kind"].as_str().unwrap().to_owned())
+}
+
+fn becomes(world: &World, source: IpAddr, kind: &str) -> bool {
+    until(SOON, || kind_of(world, source).as_deref() == Some(kind))
+}
+
+fn is_proven(world: &World, source: IpAddr) -> bool {
+    world.ringfence.why(source).unwrap()["proven"] == true
+}
+
+/// Guesses until there is no answer; returns how many were answered.
+fn guess(client: &mut Client, call_id: impl Fn(u32) -> String) -> u32 {
+    let answered =
+        |number: &u32| client.register("1001", "wrong", &call_id(*number)).unwrap() == Some(401);
+    u32::try_from((0..ATTEMPTS).take_while(answered).count()).unwrap()
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn stolen_nonces_prove_nothing() {
+    let world = World::new(|_defaults| ()).unwrap();
+    let [robbed, thief, ..] = ATTACKERS;
+    let mut victim = client(&world, robbed);
+    let challenged = victim.ask(&Request::register("1001", "robbed")).unwrap().unwrap();
+    let nonce = challenged.challenge().unwrap();
+    let mut client = client(&world, thief);
+    for number in 0..40 {
+        let credentials = &client.credentials(&nonce, "1001", &format!("wrong{number}"));
+        let call_id = &format!("stolen-{number}");
+        let request = Request { credentials, ..Request::register("1001", call_id) };
+        if client.ask(&request).unwrap().is_none() {
+            break;
+        }
+    }
+    assert!(becomes(&world, thief, "throttle"), "{}", world.ringfence.why(thief).unwrap());
+    let why = world.ringfence.why(thief).unwrap();
+    let evidence = why["evidence"].as_array().unwrap();
+    assert!(!evidence.is_empty() && evidence.iter().all(|e| e["proven"] == false), "{why}");
+    assert!(!is_proven(&world, thief) && !is_proven(&world, robbed), "{why}");
+    assert_eq!(kind_of(&world, robbed), None);
+    world.end().unwrap();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn a_replayed_request_proves_nothing() {
+    let world = World::new(|_defaults| ()).unwrap();
+    let (user, password) = endpoint(1);
+    let mut phone = Client::udp(&world.hosts.phone, PHONE, PBX).unwrap();
+    let challenged = phone.ask(&Request::register(&user, "phone")).unwrap().unwrap();
+    let credentials = &phone.credentials(&challenged.challenge().unwrap(), &user, &password);
+    let answer =
+        Request { cseq: 2, branch: "answer", credentials, ..Request::register(&user, "phone") };
+    assert_eq!(phone.ask(&answer).unwrap().unwrap().status, 200);
+    let recorded = phone.text(&answer);
+    let thief = ATTACKERS[0];
+    let mut client = client(&world, thief);
+    // The same bytes count as a retransmission, whose answer goes to the phone.
+    client.send(&recorded).unwrap();
+    assert!(phone.answer("phone").is_some());
+    for number in 0..MAXRETRY {
+        client.send(&recorded.replace("z9hG4bKanswer", &format!("z9hG4bK{number}"))).unwrap();
+        // The password is right, and the nonce is not its own.
+        let response = client.answer("phone").unwrap();
+        assert!(response.status == 401 && response.text.contains("stale=true"), "{response:?}");
+    }
+    let why = world.ringfence.why(thief).unwrap();
+    assert!(!is_proven(&world, thief) && why["known"] == false, "{why}");
+    assert!(why["dropped"] == false && why["evidence"] == Value::Array(Vec::new()), "{why}");
+    let why = world.ringfence.why(PHONE).unwrap();
+    assert!(why["known"] == true && why["dropped"] == false, "{why}");
+    assert_eq!(phone.register(&user, &password, "again").unwrap(), Some(200));
+    world.end().unwrap();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn an_ack_with_the_tag_of_an_answer_proves_nothing() {
+    let world = World::new(|config| config.notice_log = "/dev/null".into()).unwrap();
+    let source = ATTACKERS[2];
+    let mut client = client(&world, source);
+    for number in 0..40 {
+        let (user, id) = (&format!("unknown{number}"), &format!("ack-{number}"));
+        let invite = Request { method: "INVITE", to: "00441", ..Request::register(user, id) };
+        let Some(response) = client.ask(&invite).unwrap() else { break };
+        assert_eq!(response.status, 401);
+        // Asterisk takes it from the request, so whoever has sent that knows it, and need not get the answer.
+        assert_eq!(response.to_tag(), format!(";tag=z9hG4bK{id}"), "{}", response.text);
+        let ack = Request { method: "ACK", to_tag: response.to_tag(), ..invite };
+        client.send(&client.text(&ack)).unwrap();
+    }
+    assert!(becomes(&world, source, "throttle"), "{}", world.ringfence.why(source).unwrap());
+    assert!(!is_proven(&world, source));
+    world.end().unwrap();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn a_guesser_in_generic_mode_is_banned_with_proof() {
+    let world = World::new(|config| "generic".clone_into(&mut config.mode)).unwrap();
+    assert_eq!(world.ringfence.status().unwrap().interfaces[0].mode, "generic");
+    let phone = world.phone(Duration::from_millis(300)).unwrap();
+    let source = ATTACKERS[0];
+    let answered = guess(&mut client(&world, source), |number| format!("generic-{number}"));
+    assert!((MAXRETRY..ATTEMPTS).contains(&answered), "{answered}");
+    assert!(becomes(&world, source, "ban"), "{}", world.ringfence.why(source).unwrap());
+    assert!(is_proven(&world, source));
+    let report = phone.finish();
+    assert!(report.attempts > 0 && report.failures == 0, "{report:?}");
+    world.end().unwrap();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn a_guesser_behind_vlan_tags_is_banned_with_proof() {
+    let world = World::new(|config| config.notice_log = "/dev/null".into()).unwrap();
+    let source = ATTACKERS[5];
+    let mut guesser = client(&world, source);
+    let (hardware, wire) =
+        (hardware_address(&world.hosts.pbx).unwrap(), Wire::of(&world.hosts.attacker).unwrap());
+    let port = guesser.local().port();
+    // Linux takes frames of VLAN 0 without an interface for it, within another tag too.
+    let send = |text: &str| {
+        let frame = Frame::from(source).target_mac(hardware).source_port(port).payload(text);
+        wire.send(&frame.tag(VLAN, 0).tag(VLAN, 0).build()).unwrap();
+    };
+    let mut answered = 0;
+    for number in 0..ATTEMPTS {
+        let call_id = &format!("vlan-{number}");
+        let first = Request::register("1001", call_id);
+        send(&guesser.text(&first));
+        let Some(response) = guesser.answer(call_id) else { break };
+        let credentials = &guesser.credentials(&response.challenge().unwrap(), "1001", "wrong");
+        send(&guesser.text(&Request {
+            cseq: 2,
+            branch: &format!("v{number}"),
+            credentials,
+            ..first
+        }));
+        if guesser.answer(call_id).is_none() {
+            break;
+        }
+        answered += 1;
+    }
+    assert!((MAXRETRY..ATTEMPTS).contains(&answered), "{answered}");
+    assert!(becomes(&world, source, "ban"), "{}", world.ringfence.why(source).unwrap());
+    assert!(is_proven(&world, source));
+    world.end().unwrap();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn a_phone_over_tcp_registers_at_a_throttled_address() {
+    let world = World::new(|_defaults| ()).unwrap();
+    let (user, password) = endpoint(1);
+    let source = ATTACKERS[1];
+    let mut forger = Guesser::udp(&world.hosts.attacker, source, PBX).unwrap();
+    while forger.guess().unwrap().is_some() {}
+    assert!(becomes(&world, source, "throttle"), "{}", world.ringfence.why(source).unwrap());
+    let mut phone = Client::tcp(&world.hosts.attacker, source, PBX).unwrap();
+    assert_eq!(phone.register(&user, &password, "tcp").unwrap(), Some(200));
+    assert_eq!(kind_of(&world, source).as_deref(), Some("throttle"));
+    world.end().unwrap();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn a_call_id_with_blanks_counts_once() {
+    let world = World::new(|_defaults| ()).unwrap();
+    let source = ATTACKERS[3];
+    // The log and the wire report each of them.
+    let answered = guess(&mut client(&world, source), |number| format!("a blank {number}"));
+    assert!((MAXRETRY..ATTEMPTS).contains(&answered), "{answered}");
+    assert!(becomes(&world, source, "ban"), "{}", world.ringfence.why(source).unwrap());
+    let why = world.ringfence.why(source).unwrap();
+    let evidence = why["evidence"].as_array().unwrap();
+    assert!(evidence.iter().all(|failure| failure["proven"] == true), "{why}");
+    world.end().unwrap();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn guesses_that_are_sent_at_once_under_one_name_count_each() {
+    let world = World::new(|config| config.notice_log = "/dev/null".into()).unwrap();
+    let source = ATTACKERS[4];
+    let mut guesser = client(&world, source);
+    let challenged = guesser.ask(&Request::register("1001", "same")).unwrap().unwrap();
+    let nonce = challenged.challenge().unwrap();
+    // The kernel remembers eight requests that wait for an answer.
+    let mut answered = 0;
+    for _ in 0..4 {
+        for number in 0..8 {
+            let credentials = &guesser.credentials(&nonce, "1001", &format!("wrong{number}"));
+            let branch = &format!("same-{number}");
+            let request =
+                Request { cseq: 2, branch, credentials, ..Request::register("1001", "same") };
+            guesser.send(&guesser.text(&request)).unwrap();
+        }
+        answered += (0..8).take_while(|_| guesser.answer("same").is_some()).count();
+    }
+    assert!(becomes(&world, source, "ban"), "{answered} {}", world.ringfence.why(source).unwrap());
+    assert!(answered >= 15, "{answered}");
+    world.end().unwrap();
+}
