@@ -1,4 +1,5 @@
-//! Kamailio from Debian's package, which is not installed, as a registrar in a namespace.
+//! Kamailio from Debian's package, which is not installed, in a namespace: as a registrar, or as a proxy in front of
+//! Asterisk.
 
 use std::fs::{self, File};
 use std::net::IpAddr;
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::child::Running;
 use crate::netns::Netns;
-use crate::{debian, scratch};
+use crate::{debian, interrupt, scratch};
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -28,16 +29,13 @@ pub struct Kamailio {
 }
 
 impl Kamailio {
-    /// Starts it at the SIP port of an address of `host`, over UDP and TCP. Every user has [`PASSWORD`]. Its
-    /// nonces depend on the source only if `checks` says so, which is not its default.
+    /// Starts it as a registrar at the SIP port of an address of `host`, over UDP and TCP. Every user has
+    /// [`PASSWORD`]. Its nonces depend on the source only if `checks` says so, which is not its default.
     ///
     /// # Errors
     ///
     /// If it cannot be downloaded or does not start; the error contains its output.
-    pub fn start(host: &Netns, cache: &Path, at: IpAddr, checks: bool) -> anyhow::Result<Self> {
-        let root = debian::unpacked(cache, "kamailio")?;
-        let libraries = libraries(&root)?;
-        let directory = scratch::directory("kamailio")?;
+    pub fn registrar(host: &Netns, cache: &Path, at: IpAddr, checks: bool) -> anyhow::Result<Self> {
         let checks = if checks {
             "modparam(\"auth\", \"auth_checks_register\", 8)\n\
              modparam(\"auth\", \"auth_checks_no_dlg\", 8)\n\
@@ -45,11 +43,36 @@ impl Kamailio {
         } else {
             ""
         };
-        let text = include_str!("../lab/kamailio/kamailio.cfg.in")
-            .replace("@ADDRESS@", &at.to_string())
-            .replace("@MODULES@", &libraries.join("kamailio/modules/").display().to_string())
+        let text = include_str!("../lab/kamailio/registrar.cfg.in")
             .replace("@CHECKS@", checks)
             .replace("@PASSWORD@", PASSWORD);
+        Self::start(host, cache, at, &text, 2)
+    }
+
+    /// Starts it as a proxy at the SIP port of an address of `host`, over UDP. It passes everything on to `pbx`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be downloaded or does not start; the error contains its output.
+    pub fn proxy(host: &Netns, cache: &Path, at: IpAddr, pbx: IpAddr) -> anyhow::Result<Self> {
+        let text = include_str!("../lab/kamailio/proxy.cfg.in").replace("@PBX@", &pbx.to_string());
+        Self::start(host, cache, at, &text, 1)
+    }
+
+    /// Starts it with a configuration by which it has this many sockets at the SIP port.
+    fn start(
+        host: &Netns,
+        cache: &Path,
+        at: IpAddr,
+        text: &str,
+        sockets: usize,
+    ) -> anyhow::Result<Self> {
+        let root = debian::unpacked(cache, "kamailio")?;
+        let libraries = libraries(&root)?;
+        let directory = scratch::directory("kamailio")?;
+        let text = text
+            .replace("@ADDRESS@", &at.to_string())
+            .replace("@MODULES@", &libraries.join("kamailio/modules/").display().to_string());
         let config = directory.path().join("kamailio.cfg");
         fs::write(&config, text).context("write Kamailio's configuration")?;
         let log = File::create(directory.path().join("log")).context("create Kamailio's log")?;
@@ -67,7 +90,7 @@ impl Kamailio {
             .stderr(log);
         let process = Running::spawn("kamailio", &mut command)?;
         let mut kamailio = Self { process, directory };
-        kamailio.wait_until_up(host)?;
+        kamailio.wait_until_up(host, sockets)?;
         Ok(kamailio)
     }
 
@@ -76,15 +99,16 @@ impl Kamailio {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    fn wait_until_up(&mut self, host: &Netns) -> anyhow::Result<()> {
+    fn wait_until_up(&mut self, host: &Netns, sockets: usize) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_LIMIT;
         loop {
+            interrupt::check()?;
             if let Some(status) = self.process.ended()? {
                 bail!("Kamailio ended ({status}); it said:\n{}", self.log().trim());
             }
-            let sockets = host.command("ss").args(["-Hlnut"]).output().context("run ss")?;
-            let listens = String::from_utf8_lossy(&sockets.stdout).matches(":5060 ").count();
-            if listens >= 2 {
+            let said = host.command("ss").args(["-Hlnut"]).output().context("run ss")?;
+            let listens = String::from_utf8_lossy(&said.stdout).matches(":5060 ").count();
+            if listens >= sockets {
                 return Ok(());
             }
             ensure!(Instant::now() < deadline, "Kamailio is not up; it said:\n{}", self.log());

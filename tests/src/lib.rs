@@ -31,7 +31,6 @@ pub mod notice;
 pub mod old_kernel;
 pub mod phone;
 pub mod picture;
-pub mod proxy;
 pub mod ringfence;
 pub mod scratch;
 pub mod screen;

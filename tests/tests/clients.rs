@@ -16,9 +16,9 @@ use ringfence_tests::asterisk::{Asterisk, Options};
 use ringfence_tests::attack::{Attacker, Method, Plan};
 use ringfence_tests::baresip::{Baresip, Line, Transport};
 use ringfence_tests::guesser::{self, Guesser};
+use ringfence_tests::kamailio::Kamailio;
 use ringfence_tests::nats::{Agent, Nats};
 use ringfence_tests::netns::{self, Lan, Netns};
-use ringfence_tests::proxy::Proxy;
 use ringfence_tests::ringfence::{self, Config, Ringfence};
 use ringfence_tests::world::{SIP_PORT, cache, nothing_is_left, until};
 use ringfence_tests::{scratch, screen};
@@ -76,7 +76,7 @@ struct Client {
 /// Processes are dropped before their namespaces.
 struct World {
     clients: Vec<Client>,
-    _proxy: Proxy,
+    _proxy: Kamailio,
     agent: Agent,
     nats: Nats,
     ringfence: Ringfence,
@@ -130,7 +130,7 @@ impl World {
         let agent = Agent::start(&pbx, &ringfence).unwrap();
 
         let proxy_host = lan.host("proxy", &[PROXY]).unwrap();
-        let proxy = Proxy::start(&proxy_host, &cache().unwrap(), PROXY, PBX).unwrap();
+        let proxy = Kamailio::proxy(&proxy_host, &cache().unwrap(), PROXY, PBX).unwrap();
         let clients = CLIENTS.iter().enumerate().map(|(place, (name, source, transport))| {
             let (name, source, transport) = (*name, *source, *transport);
             let label = format!("phone{place}");

@@ -32,7 +32,7 @@ fn kind_of(ringfence: &Ringfence, source: IpAddr) -> Option<String> {
 fn guessers_at_kamailio_are_banned_with_proof_and_a_phone_is_not_hurt() {
     attack::check_tools().unwrap();
     let hosts = Hosts::new().unwrap();
-    let kamailio = Kamailio::start(&hosts.pbx, &cache().unwrap(), PBX, true).unwrap();
+    let kamailio = Kamailio::registrar(&hosts.pbx, &cache().unwrap(), PBX, true).unwrap();
     let arrived = Tap::start(&hosts.pbx, "eth0").unwrap();
     let config = Config::new(Path::new("/dev/null"));
     let ringfence = Ringfence::start(&hosts.pbx, &ringfence::built().unwrap(), &config).unwrap();
@@ -97,7 +97,7 @@ fn answers(hosts: &Hosts, method: &str, number: u32) -> [Response; 2] {
 fn kamailio_gives_two_addresses_one_nonce_unless_it_checks_the_source() {
     let hosts = Hosts::new().unwrap();
     for checks in [false, true] {
-        let kamailio = Kamailio::start(&hosts.pbx, &cache().unwrap(), PBX, checks).unwrap();
+        let kamailio = Kamailio::registrar(&hosts.pbx, &cache().unwrap(), PBX, checks).unwrap();
         // Its nonces contain the second, so those of one second are compared.
         let same = (0..20).any(|number| {
             let [one, other] = answers(&hosts, "REGISTER", number);
