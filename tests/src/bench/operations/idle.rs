@@ -9,9 +9,17 @@ use super::report::Row;
 use super::site::{Site, cpu_time, peak_during, resident};
 use crate::bench::figures::Spread;
 use crate::interrupt;
+use crate::ringfence::Config;
 
-/// The number of bans, and the promised memory for them in megabytes.
-const CASES: [(u32, f64); 2] = [(0, 20.0), (100_000, 60.0)];
+/// The number of bans, what else is on, and the promised memory in megabytes.
+const CASES: [(u32, Option<&str>, f64); 3] =
+    [(0, None, 20.0), (0, Some(ALL_OF_IT), 25.0), (100_000, None, 60.0)];
+/// What people and programs look at and are told by.
+const ALL_OF_IT: &str = "\
+api: {listen: '127.0.0.1:9499'}
+alerts: {people: {syslog: true}, program: {command: [/bin/true]}}
+actions: {program: {command: [/bin/true]}}
+";
 /// The promised share of a core in per cent.
 const CPU_PROMISED: f64 = 0.1;
 /// The promised additional memory for a list, in megabytes.
@@ -21,8 +29,13 @@ const SETTLE: Duration = Duration::from_secs(15);
 
 pub(super) fn measure(binary: &Path, seconds: f64) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for (bans, promised) in CASES {
-        let site = Site::start(binary, |_config, _directory| ())?;
+    for (bans, also, promised) in CASES {
+        let adjust = |config: &mut Config, _directory: &Path| {
+            config.more.push_str(also.unwrap_or_default());
+        };
+        let site = Site::start(binary, adjust)?;
+        let case =
+            format!("{bans} bans{}", also.map_or("", |_| ", API, page, alerts and actions on"));
         site.fill(bans)?;
         sleep(SETTLE)?;
         let process = site.ringfence.id();
@@ -33,7 +46,7 @@ pub(super) fn measure(binary: &Path, seconds: f64) -> anyhow::Result<Vec<Row>> {
         let memory = resident(process)?;
         let row = |name: &str, unit, value| {
             let figure = Spread { median: value, min: value, max: value };
-            Row::new(Part::Idle, format!("{name}, {bans} bans"), unit, figure)
+            Row::new(Part::Idle, format!("{name}, {case}"), unit, figure)
         };
         rows.push(row("CPU while idle", "% of a core", share).at_most(CPU_PROMISED));
         let tables = format!("and {:.1} MB of mapped tables", memory.tables);
