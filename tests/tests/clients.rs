@@ -137,7 +137,7 @@ impl World {
             let host = match source {
                 ROUTER => inside(&mut behind, &label, BEHIND),
                 PROXY => lan.host(&label, &[PROXIED]).unwrap(),
-                _ => lan.host(&label, &[source]).unwrap(),
+                IpAddr::V4(_) | IpAddr::V6(_) => lan.host(&label, &[source]).unwrap(),
             };
             let is_small = name == "UDP in fragments" || source.is_ipv6();
             if is_small {

@@ -1,6 +1,7 @@
 //! Databases that MaxMind's own tool has written; `fixtures/README.md` says where they come from.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
+#![expect(clippy::disallowed_methods, reason = "the databases are files, read beside the crate")]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -20,7 +20,7 @@ const CONNECTIONS: usize = 64;
 const POLL: Duration = Duration::from_millis(50);
 
 /// How long a connection may be idle.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 
 /// The door. When dropped, it is closed; what still passes through it ends with the daemon.
 pub(super) struct Door {
