@@ -48,8 +48,8 @@ pub struct Config {
     pub register_burst: u32,
     /// The failures that lead to a ban.
     pub maxretry: u32,
-    /// Whether failures that are not proven ban too, instead of throttling.
-    pub bans_unproven: bool,
+    /// What failures lead to that are not proven: `throttle` or `ban`.
+    pub unproven: &'static str,
     /// How long they count, such as `10m`.
     pub findtime: String,
     /// How long a ban lasts, such as `1h`.
@@ -87,7 +87,7 @@ impl Config {
             register_rate: 10,
             register_burst: 50,
             maxretry: 15,
-            bans_unproven: false,
+            unproven: "throttle",
             findtime: "10m".to_owned(),
             bantime: "1h".to_owned(),
             trusted: Vec::new(),
@@ -123,7 +123,8 @@ impl Config {
              limits:\n  register: {{rate: {rate}/s, burst: {burst}}}\n\
              {signatures}\
              jails:\n  asterisk-wazo: {{enabled: true, maxretry: {maxretry}, \
-             findtime: {findtime}, bantime: {bantime}{unproven}}}\n  \
+             findtime: {findtime}, bantime: {bantime}, \
+             unproven: {unproven}}}\n  \
              sshd: {{enabled: {others}}}\n  wazo-provd: {{enabled: {others}}}\n\
              sources:\n  asterisk: {{notice_log: {log}, security_log: \"{security_log}\", ami: {{enabled: {ami}, \
              secret_file: {secret}}}}}\n  \
@@ -137,7 +138,7 @@ impl Config {
             signatures = if self.signatures { "" } else { "signatures: {user_agents: []}\n" },
             burst = self.register_burst,
             maxretry = self.maxretry,
-            unproven = if self.bans_unproven { ", unproven: ban" } else { "" },
+            unproven = self.unproven,
             findtime = self.findtime,
             bantime = self.bantime,
             log = self.notice_log.display(),

@@ -103,7 +103,7 @@ impl Stage {
         let mut config = Config {
             ami_secret: Some(secret),
             maxretry: MAXRETRY,
-            bans_unproven: true,
+            unproven: "ban",
             ..Config::new(&log)
         };
         adjust(&mut config, directory.path())?;
