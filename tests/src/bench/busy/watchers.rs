@@ -28,13 +28,13 @@ const FIRST: u32 = 0x0c00_0000;
 
 /// The hostile requests a second, and the threads that send them.
 const HOSTILE_RATE: u32 = 1000;
-const HOSTILE_THREADS: u32 = 8;
+const HOSTILE_THREADS: u32 = 32;
 
 /// The port of the API.
 pub(super) const PORT: u16 = 9510;
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a hostile client waits for an answer: one that sends half a request gets none for seconds.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What a listener has got.
 #[derive(Clone, Copy, Debug, Default)]
