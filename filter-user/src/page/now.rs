@@ -137,6 +137,9 @@ fn attackers(active: &ActivePage) -> Markup {
 
 fn attacker_state(source: &ActiveSource) -> Markup {
     match (&source.ban, &source.near) {
+        (Some(ban), _) if ban.scope == "throttle" => {
+            html! { (tag("warning", "throttled")) " " (ban.jail) }
+        }
         (Some(ban), _) => html! { (tag("critical", "banned")) " " (ban.jail) ", " (ban.scope) },
         (None, Some(near)) => html! {
             (tag("warning", "watched")) " " (near.points) " of " (near.maxretry) " (" (near.jail) ")"
