@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use geo::writer::{Said, Writer};
 use ringfence_tests::child::{self, OnSignal, Running};
 use ringfence_tests::ringfence::{self, Config, Ringfence};
 use ringfence_tests::world::{self, ATTACKERS, Hosts, until};
@@ -167,7 +168,17 @@ fn a_real_prometheus_answers_every_query_of_the_dashboard() {
     fs::write(&log, "").unwrap();
     let hosts = Hosts::new().unwrap();
     let mut config = Config::new(&log);
-    config.more = format!("feeds: {{partners: {{url: {}}}}}\n", log.display());
+    let database = directory.path().join("country.mmdb");
+    let mut countries = Writer::default();
+    countries.add("185.0.1.0/24".parse().unwrap(), &Said::Country("KP".to_owned()));
+    fs::write(&database, countries.bytes("Test-Country")).unwrap();
+    // What is not configured has no metric.
+    config.more = format!(
+        "feeds: {{partners: {{url: {}}}}}\ngeo: {{databases: [{}], ban: [KP]}}\n\
+         fleet: {{servers: ['nats://127.0.0.1:4222'], host: pbx-1, user: root}}\n",
+        log.display(),
+        database.display()
+    );
     let mut daemon = Ringfence::start(&hosts.pbx, &ringfence::built().unwrap(), &config).unwrap();
     let client = daemon.client();
     client.run(&["ban", &ATTACKERS[0].to_string()], false).unwrap().success("ban").unwrap();
