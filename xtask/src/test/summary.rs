@@ -36,6 +36,8 @@ pub(super) struct Summary {
     totals: Totals,
     tests: Vec<(Duration, String)>,
     failed: Vec<String>,
+    /// Whether the next line may be a name in the list of failures at the end of an executable.
+    lists_failures: bool,
 }
 
 impl Summary {
@@ -46,18 +48,23 @@ impl Summary {
             if byte == b'\n' {
                 let line = without_colour(&String::from_utf8_lossy(&self.line));
                 self.totals = self.totals + parse(&line).unwrap_or_default();
-                if let Some((name, has_passed)) = ended(&line) {
+                if let Some(name) = ended(&line) {
                     self.tests.push((now.duration_since(begun), name.to_owned()));
-                    if !has_passed {
-                        self.failed.push(name.to_owned());
-                    }
                 }
+                self.take_failure(&line);
                 self.line.clear();
                 self.begun = None;
             } else {
                 self.line.push(byte);
             }
         }
+    }
+
+    /// Takes a name from the list of failures. A verdict stands alone if a test has written to the standard error.
+    fn take_failure(&mut self, line: &str) {
+        let name = line.trim_end().strip_prefix("    ").filter(|_| self.lists_failures);
+        self.failed.extend(name.map(str::to_owned));
+        self.lists_failures = name.is_some() || line.trim_end() == "failures:";
     }
 
     /// Takes up what another executable said.
@@ -67,7 +74,7 @@ impl Summary {
         self.failed.extend(other.failed);
     }
 
-    /// The names of the tests that failed, if they ran one after the other.
+    /// The names of the tests that failed.
     pub(super) fn failed(&self) -> &[String] {
         &self.failed
     }
@@ -104,14 +111,10 @@ fn parse(line: &str) -> Option<Totals> {
     Some(Totals { passed: count("passed")?, failed: count("failed")? })
 }
 
-/// The name of the test that ends in this line, and whether it has passed.
-fn ended(line: &str) -> Option<(&str, bool)> {
+/// The name of the test that ends in this line.
+fn ended(line: &str) -> Option<&str> {
     let (name, verdict) = line.strip_prefix("test ")?.split_once(" ... ")?;
-    match verdict.trim_end() {
-        "ok" => Some((name, true)),
-        "FAILED" => Some((name, false)),
-        _ => None,
-    }
+    ["ok", "FAILED"].contains(&verdict.trim_end()).then_some(name)
 }
 
 /// The line without terminal escapes of the form `ESC [ ... m`.
@@ -182,7 +185,10 @@ mod tests {
     #[test]
     fn a_test_that_passes_in_its_second_run_has_passed() {
         let mut summary = Summary::default();
-        let output = format!("test a ... FAILED\ntest b ... FAILED\ntest c ... ok\n{FAILED}");
+        let output = format!(
+            "test a ... FAILED\ntest b ... the log\nFAILED\ntest c ... ok\n\nfailures:\n\n\
+             ---- a stdout ----\n    at x\n\nfailures:\n    a\n    b\n\n{FAILED}"
+        );
         summary.feed(output.as_bytes(), Instant::now());
         assert_eq!(summary.failed(), ["a", "b"]);
         for name in ["a", "a", "c"] {
