@@ -248,6 +248,14 @@ fn room(plan: &Plan<(), ActionEvent>) -> usize {
     ACTION_ROOM.saturating_sub(plan.waiting_in(OF_ACTION))
 }
 
+/// Adds events that have waited in a file.
+fn add(plan: &mut Plan<(), ActionEvent>, events: Vec<ActionEvent>) {
+    for event in events {
+        let size = size(&event);
+        plan.add(OF_ACTION, event, size);
+    }
+}
+
 impl Target {
     fn of_alert(alert: &Alert, generation: u64) -> Self {
         let plan = Plan::new(Pace {
@@ -322,10 +330,7 @@ impl Target {
         let Course::Action(_, plan, backlog) = &mut self.course else { return None };
         // A few at a time would cost a look at the file each.
         let enough = |plan: &_| Some(room(plan)).filter(|room| *room >= ACTION_BATCH).unwrap_or(0);
-        for event in backlog.first(enough(plan)) {
-            let size = size(&event);
-            plan.add(OF_ACTION, event, size);
-        }
+        add(plan, backlog.first(enough(plan)));
         backlog.job(enough(plan))
     }
 
@@ -333,10 +338,7 @@ impl Target {
     fn paged(&mut self, name: &str, done: Paged) {
         let Course::Action(_, plan, backlog) = &mut self.course else { return };
         let (events, lost) = backlog.done(done, room(plan));
-        for event in events {
-            let size = size(&event);
-            plan.add(OF_ACTION, event, size);
-        }
+        add(plan, events);
         if lost > 0 {
             plan.lose(OF_ACTION, lost);
         }
