@@ -1,15 +1,14 @@
 //! A client for tests that choose every byte of a request: it asks over UDP or TCP, answers challenges with any
 //! password, and sends again what another one has sent.
 
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::guesser::dial;
 use crate::netns::Netns;
 use crate::sip::{self, Answer, Challenge, Start};
+use crate::sip_socket::SipSocket;
 use crate::world::SIP_PORT;
 
 /// How long to wait for a final response.
@@ -18,15 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A client with one socket.
 #[derive(Debug)]
 pub struct Client {
-    socket: Socket,
-    local: SocketAddr,
+    socket: SipSocket,
     target: IpAddr,
-}
-
-#[derive(Debug)]
-enum Socket {
-    Udp(UdpSocket),
-    Tcp(TcpStream),
 }
 
 /// What a request says.
@@ -97,14 +89,8 @@ impl Client {
     ///
     /// If the socket cannot be created.
     pub fn udp(host: &Netns, source: IpAddr, target: IpAddr) -> anyhow::Result<Self> {
-        let socket = host.run_in(|| {
-            let socket = UdpSocket::bind((source, 0)).context("bind a client's socket")?;
-            socket.connect((target, SIP_PORT)).context("connect a client's socket")?;
-            Ok(socket)
-        })?;
-        socket.set_read_timeout(Some(PATIENCE)).context("set a timeout")?;
-        let local = socket.local_addr().context("the client's address")?;
-        Ok(Self { socket: Socket::Udp(socket), local, target })
+        let socket = SipSocket::udp(host, source, SocketAddr::new(target, SIP_PORT), PATIENCE)?;
+        Ok(Self { socket, target })
     }
 
     /// A client over one connection.
@@ -113,25 +99,20 @@ impl Client {
     ///
     /// If it fails.
     pub fn tcp(host: &Netns, source: IpAddr, target: IpAddr) -> anyhow::Result<Self> {
-        let stream = dial(host, source, SocketAddr::new(target, SIP_PORT))?;
-        stream.set_read_timeout(Some(PATIENCE)).context("set a timeout")?;
-        let local = stream.local_addr().context("the client's address")?;
-        Ok(Self { socket: Socket::Tcp(stream), local, target })
+        let socket = SipSocket::tcp(host, source, SocketAddr::new(target, SIP_PORT), PATIENCE)?;
+        Ok(Self { socket, target })
     }
 
     /// Its own address.
     pub fn local(&self) -> SocketAddr {
-        self.local
+        self.socket.local()
     }
 
     /// The text of a request.
     pub fn text(&self, request: &Request<'_>) -> String {
         let Request { method, user, to, to_tag, call_id, cseq, branch, credentials } = *request;
-        let (local, target) = (self.local, self.target);
-        let transport = match self.socket {
-            Socket::Udp(_) => "UDP",
-            Socket::Tcp(_) => "TCP",
-        };
+        let (local, target) = (self.socket.local(), self.target);
+        let transport = self.socket.transport();
         // A Call-ID may have blanks, and a branch may not.
         let branch = branch.replace(' ', ".");
         let uri = if method == "REGISTER" { String::new() } else { format!("{to}@") };
@@ -150,10 +131,7 @@ impl Client {
     ///
     /// If that fails.
     pub fn send(&mut self, text: &str) -> anyhow::Result<()> {
-        match &mut self.socket {
-            Socket::Udp(socket) => socket.send(text.as_bytes()).map(drop).context("send"),
-            Socket::Tcp(stream) => stream.write_all(text.as_bytes()).context("send"),
-        }
+        self.socket.send(text.as_bytes()).context("send")
     }
 
     /// Sends a request, and waits for its final response.
@@ -171,10 +149,7 @@ impl Client {
         let end = Instant::now() + PATIENCE;
         let mut buffer = [0; 8192];
         while Instant::now() < end {
-            let length = match &mut self.socket {
-                Socket::Udp(socket) => socket.recv(&mut buffer).ok()?,
-                Socket::Tcp(stream) => stream.read(&mut buffer).ok()?,
-            };
+            let length = self.socket.receive(&mut buffer).ok()?;
             let message = sip::parse(buffer.get(..length)?)?;
             if let Start::Response(status @ 200..) = message.start
                 && message.call_id == call_id.trim().as_bytes()

@@ -1,8 +1,7 @@
 //! Single guesses, for tests that must know their exact number: a REGISTER with wrong credentials, from a
 //! chosen address and with chosen texts.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::netns::Netns;
 use crate::sip::{self, Start};
+use crate::sip_socket::SipSocket;
 
 const SIP_PORT: u16 = 5060;
 /// How long to wait for an answer; Asterisk's arrives within a few milliseconds.
@@ -22,16 +22,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// A client that guesses over one socket.
 #[derive(Debug)]
 pub struct Guesser {
-    socket: Socket,
-    local: SocketAddr,
+    socket: SipSocket,
     target: IpAddr,
     guesses: u32,
-}
-
-#[derive(Debug)]
-enum Socket {
-    Udp(UdpSocket),
-    Tcp(TcpStream),
 }
 
 impl Guesser {
@@ -41,14 +34,8 @@ impl Guesser {
     ///
     /// If the socket cannot be created.
     pub fn udp(host: &Netns, source: IpAddr, target: IpAddr) -> anyhow::Result<Self> {
-        let socket = host.run_in(|| {
-            let socket = UdpSocket::bind((source, 0)).context("bind the guesser's socket")?;
-            socket.connect((target, SIP_PORT)).context("connect the guesser's socket")?;
-            Ok(socket)
-        })?;
-        socket.set_read_timeout(Some(PATIENCE)).context("set a timeout")?;
-        let local = socket.local_addr().context("the guesser's address")?;
-        Ok(Self { socket: Socket::Udp(socket), local, target, guesses: 0 })
+        let socket = SipSocket::udp(host, source, SocketAddr::new(target, SIP_PORT), PATIENCE)?;
+        Ok(Self { socket, target, guesses: 0 })
     }
 
     /// The same over a TCP connection.
@@ -57,10 +44,8 @@ impl Guesser {
     ///
     /// If the connection fails.
     pub fn tcp(host: &Netns, source: IpAddr, target: IpAddr) -> anyhow::Result<Self> {
-        let stream = dial(host, source, SocketAddr::new(target, SIP_PORT))?;
-        stream.set_read_timeout(Some(PATIENCE)).context("set a timeout")?;
-        let local = stream.local_addr().context("the guesser's address")?;
-        Ok(Self { socket: Socket::Tcp(stream), local, target, guesses: 0 })
+        let socket = SipSocket::tcp(host, source, SocketAddr::new(target, SIP_PORT), PATIENCE)?;
+        Ok(Self { socket, target, guesses: 0 })
     }
 
     /// Guesses once; returns the status of the answer, if there is one.
@@ -70,7 +55,7 @@ impl Guesser {
     /// If the guess cannot be sent.
     pub fn guess(&mut self) -> anyhow::Result<Option<u16>> {
         let from = format!("<sip:1001@{}>", self.host());
-        let call_id = format!("guess-{}-{}", self.local.port(), self.guesses);
+        let call_id = format!("guess-{}-{}", self.socket.local().port(), self.guesses);
         self.guess_as(&from, &call_id)
     }
 
@@ -83,17 +68,8 @@ impl Guesser {
         self.guesses += 1;
         let request = self.request(from, call_id);
         let mut buffer = [0; 8192];
-        let length = match &mut self.socket {
-            Socket::Udp(socket) => {
-                socket.send(request.as_bytes()).context("send a guess")?;
-                socket.recv(&mut buffer)
-            }
-            Socket::Tcp(stream) => {
-                stream.write_all(request.as_bytes()).context("send a guess")?;
-                stream.read(&mut buffer)
-            }
-        };
-        let Ok(length) = length else { return Ok(None) };
+        self.socket.send(request.as_bytes()).context("send a guess")?;
+        let Ok(length) = self.socket.receive(&mut buffer) else { return Ok(None) };
         Ok(sip::parse(&buffer[..length]).and_then(|message| match message.start {
             Start::Response(status) => Some(status),
             Start::Request(_) => None,
@@ -101,11 +77,8 @@ impl Guesser {
     }
 
     fn request(&self, from: &str, call_id: &str) -> String {
-        let (local, host, number) = (self.local, self.host(), self.guesses);
-        let transport = match self.socket {
-            Socket::Udp(_) => "UDP",
-            Socket::Tcp(_) => "TCP",
-        };
+        let (local, host, number) = (self.socket.local(), self.host(), self.guesses);
+        let transport = self.socket.transport();
         // Asterisk reports an unknown nonce in the same way as a wrong password.
         format!(
             "REGISTER sip:{host} SIP/2.0\r\n\

@@ -35,6 +35,7 @@ pub mod ringfence;
 pub mod scratch;
 pub mod screen;
 pub mod sip;
+pub mod sip_socket;
 pub mod site;
 pub mod sshd;
 pub mod tap;

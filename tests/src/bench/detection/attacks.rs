@@ -1,14 +1,11 @@
 //! The attacks and the forgeries, as requests of a client.
 
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-
-use crate::guesser::dial;
 use crate::netns::Netns;
 use crate::sip::{self, Answer, Challenge, Start};
+use crate::sip_socket::SipSocket;
 use crate::world::{PBX, PBX6, SIP_PORT};
 
 /// How long a client waits for an answer.
@@ -234,16 +231,10 @@ enum Final {
     Other,
 }
 
-enum Socket {
-    Udp(UdpSocket),
-    Tcp(TcpStream),
-}
-
 /// A client that makes the attempts of an attack.
 pub(super) struct Client<'a> {
     attack: &'a Attack,
-    socket: Socket,
-    local: SocketAddr,
+    socket: SipSocket,
     password: &'a str,
     cseq: u32,
     /// The tag that the last answer has added to the To.
@@ -258,22 +249,9 @@ impl<'a> Client<'a> {
         password: &'a str,
     ) -> anyhow::Result<Self> {
         let target = SocketAddr::new(if source.is_ipv4() { PBX } else { PBX6 }, SIP_PORT);
-        let (socket, local) = if attack.over == Over::Tcp {
-            let stream = dial(host, source, target)?;
-            stream.set_read_timeout(Some(PATIENCE)).context("set a timeout")?;
-            let local = stream.local_addr().context("the client's address")?;
-            (Socket::Tcp(stream), local)
-        } else {
-            let socket = host.run_in(|| {
-                let socket = UdpSocket::bind((source, 0)).context("bind a client's socket")?;
-                socket.connect(target).context("connect a client's socket")?;
-                Ok(socket)
-            })?;
-            socket.set_read_timeout(Some(PATIENCE)).context("set a timeout")?;
-            let local = socket.local_addr().context("the client's address")?;
-            (Socket::Udp(socket), local)
-        };
-        Ok(Self { attack, socket, local, password, cseq: 0, tag: Vec::new() })
+        let open = if attack.over == Over::Tcp { SipSocket::tcp } else { SipSocket::udp };
+        let socket = open(host, source, target, PATIENCE)?;
+        Ok(Self { attack, socket, password, cseq: 0, tag: Vec::new() })
     }
 
     /// Makes the attempt of this number. Returns whether it was answered in full.
@@ -316,8 +294,8 @@ impl<'a> Client<'a> {
     /// Sends a request. Returns its final answer, if there is one.
     fn ask(&mut self, number: u32, authorization: Option<&str>) -> Option<Final> {
         self.cseq += 1;
-        let Attack { method, texts, over, .. } = *self.attack;
-        let (local, cseq, user) = (self.local, self.cseq, self.user(number));
+        let Attack { method, texts, .. } = *self.attack;
+        let (local, cseq, user) = (self.socket.local(), self.cseq, self.user(number));
         let counted = |text: &[u8]| -> Vec<u8> {
             if text == WHOLE_LINE {
                 return whole_line();
@@ -330,7 +308,7 @@ impl<'a> Client<'a> {
         let from = texts.from.map_or(plain, counted);
         let plain = format!("d{number}-{}", local.port()).into_bytes();
         let call_id = texts.call_id.map_or(plain, counted);
-        let transport = if over == Over::Tcp { "TCP" } else { "UDP" };
+        let transport = self.socket.transport();
         let to = if method == "INVITE" { format!("0044{number}") } else { user.clone() };
         let authorization =
             authorization.map_or_else(String::new, |with| format!("Authorization: {with}\r\n"));
@@ -358,28 +336,18 @@ impl<'a> Client<'a> {
             let tagged = [to.as_bytes(), self.tag.as_slice()].concat();
             let ack = String::from_utf8_lossy(&request).replace("INVITE", "ACK");
             let ack = ack.replacen(&to, &String::from_utf8_lossy(&tagged), 1);
-            self.send(ack.as_bytes());
+            self.socket.send(ack.as_bytes()).ok();
         }
         answer
     }
 
-    fn send(&mut self, request: &[u8]) -> Option<()> {
-        match &mut self.socket {
-            Socket::Udp(socket) => socket.send(request).map(drop).ok(),
-            Socket::Tcp(stream) => stream.write_all(request).ok(),
-        }
-    }
-
     /// Sends bytes, and waits for a final answer.
     fn exchange(&mut self, request: &[u8]) -> Option<Final> {
-        self.send(request)?;
+        self.socket.send(request).ok()?;
         let end = Instant::now() + PATIENCE;
         let mut buffer = [0; 8192];
         while Instant::now() < end {
-            let length = match &mut self.socket {
-                Socket::Udp(socket) => socket.recv(&mut buffer).ok()?,
-                Socket::Tcp(stream) => stream.read(&mut buffer).ok()?,
-            };
+            let length = self.socket.receive(&mut buffer).ok()?;
             let message = sip::parse(buffer.get(..length)?)?;
             match message.start {
                 Start::Response(100..200) | Start::Request(_) => {}
