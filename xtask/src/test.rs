@@ -98,7 +98,23 @@ impl Tests<'_> {
         let mut command = self.cargo_test();
         command.args(&self.args.filter);
         command.arg("--").args(colour());
-        run_counted(&mut command)
+        let mut summary = run_counted(&mut command)?;
+        print_slowest(&summary);
+        let failed = summary.failed().to_vec();
+        let mut passed_alone = Vec::new();
+        for name in failed.into_iter().filter(|_| summary.may_run_again()) {
+            let mut command = self.cargo_test();
+            command.args(["--tests", &name, "--", "--exact"]).args(colour());
+            let second = run_counted(&mut command)?.totals();
+            if second.failed == 0 && second.passed > 0 {
+                passed_alone.push(name);
+            }
+        }
+        for name in &passed_alone {
+            summary.pass(name);
+        }
+        print_failed(&summary, &passed_alone);
+        Ok(summary.totals())
     }
 
     /// Cargo builds as the user; only the test executables run as root.
@@ -111,12 +127,7 @@ impl Tests<'_> {
         };
         let Outcome { summary, passed_alone } = run.all(&mut self.cargo_test())?;
         print_slowest(&summary);
-        if !passed_alone.is_empty() {
-            println!("Failed beside others, passed alone: {}", passed_alone.join(", "));
-        }
-        if !summary.failed().is_empty() {
-            println!("Failed: {}", summary.failed().join(", "));
-        }
+        print_failed(&summary, &passed_alone);
         Ok(summary.totals())
     }
 
@@ -147,7 +158,7 @@ fn colour() -> Option<&'static str> {
 }
 
 /// Runs `cargo test`, shows its output as it arrives, and counts.
-fn run_counted(command: &mut Command) -> Result<Totals> {
+fn run_counted(command: &mut Command) -> Result<Summary> {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start cargo test")?;
     let mut output = child.stdout.take().context("cargo test has no output")?;
@@ -164,12 +175,19 @@ fn run_counted(command: &mut Command) -> Result<Totals> {
         summary.feed(bytes, Instant::now());
     }
     let status = child.wait().context("wait for cargo test")?;
-    print_slowest(&summary);
-    let totals = summary.totals();
-    if !status.success() && totals.failed == 0 {
+    if !status.success() && summary.totals().failed == 0 {
         bail!("cargo test failed ({status}), though no test did: see above");
     }
-    Ok(totals)
+    Ok(summary)
+}
+
+fn print_failed(summary: &Summary, passed_alone: &[String]) {
+    if !passed_alone.is_empty() {
+        println!("Failed beside others, passed alone: {}", passed_alone.join(", "));
+    }
+    if !summary.failed().is_empty() {
+        println!("Failed: {}", summary.failed().join(", "));
+    }
 }
 
 fn print_slowest(summary: &Summary) {

@@ -1,8 +1,5 @@
 //! The tests that need root: several executables at once, and in each one test after the other. Most of
 //! them wait for something most of the time, and each has namespaces, pins and sockets of its own.
-//!
-//! A test that failed runs once more, with no other beside it: it measures real programs in real time, and
-//! a busy machine can take longer than its patience. The summary names those that passed only then.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -21,9 +18,6 @@ use crate::workspace::json_string;
 
 /// No more executables run at once, however many processors there are.
 const MOST_AT_ONCE: usize = 4;
-
-/// If more tests than this failed, the machine is not the reason.
-const MOST_AGAIN: usize = 4;
 
 /// A test executable that cargo has built.
 #[derive(Debug, PartialEq, Eq)]
@@ -112,7 +106,7 @@ impl Run<'_> {
         width: usize,
     ) -> Result<Outcome> {
         let mut passed_alone = Vec::new();
-        if summary.failed().len() <= MOST_AGAIN {
+        if summary.may_run_again() {
             for (executable, names) in failed {
                 for name in names {
                     let (status, second) = self.run(executable, width, &["--exact", name])?;

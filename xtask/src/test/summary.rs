@@ -4,6 +4,9 @@
 use std::ops::Add;
 use std::time::{Duration, Instant};
 
+/// If more tests than this failed, the machine is not the reason.
+const MOST_AGAIN: usize = 4;
+
 const PREFIX: &str = "test result: ";
 
 /// How many tests passed and failed.
@@ -77,6 +80,12 @@ impl Summary {
     /// The names of the tests that failed.
     pub(super) fn failed(&self) -> &[String] {
         &self.failed
+    }
+
+    /// Whether the tests that failed are to run once more, with no other beside them. Many watch real programs in
+    /// real time, and a busy machine can take longer than their patience.
+    pub(super) fn may_run_again(&self) -> bool {
+        self.failed.len() <= MOST_AGAIN
     }
 
     /// Counts a test that failed and passed in its second run as passed.
