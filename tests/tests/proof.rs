@@ -134,18 +134,28 @@ fn a_guesser_who_answers_challenges_is_banned_with_proof_even_if_no_log_shows_it
 
 #[test]
 #[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
-fn a_guesser_counts_once_for_each_guess_and_the_log_is_proven() {
-    let world = World::new(|_defaults| ()).unwrap();
-    let source = ATTACKERS[1];
-    let attacker = world.attack(Method::Guess, source, 20, Duration::from_secs(5)).unwrap();
-    let banned = || kind_of(&world, source).as_deref() == Some("ban");
-    assert!(until(Duration::from_secs(10), banned), "{:?}", world.ringfence.why(source));
-    let answered = world.arrived.seen(source).guesses_answered;
-    assert!((15..=18).contains(&answered), "{answered}");
-    drop(attacker);
-    let why = world.ringfence.why(source).unwrap();
-    assert!(why["evidence"].as_array().unwrap().iter().all(|e| e["proven"] == true), "{why}");
-    world.end().unwrap();
+fn a_guesser_counts_once_for_each_guess_whoever_reports_it_and_all_are_proven() {
+    for ami in [false, true] {
+        let ami_secret = ami.then(|| "a secret of AMI".to_owned());
+        let options = asterisk::Options { ami_secret, ..asterisk::Options::default() };
+        let world = World::with(&options, |_defaults| ()).unwrap();
+        for source in [ATTACKERS[1], ATTACKERS6[1]] {
+            let attacker = world.attack(Method::Guess, source, 20, Duration::from_secs(5)).unwrap();
+            let banned = || kind_of(&world, source).as_deref() == Some("ban");
+            assert!(
+                until(Duration::from_secs(10), banned),
+                "{ami} {:?}",
+                world.ringfence.why(source)
+            );
+            let answered = world.arrived.seen(source).guesses_answered;
+            assert!((15..=18).contains(&answered), "{ami} {answered}");
+            drop(attacker);
+            let why = world.ringfence.why(source).unwrap();
+            let evidence = why["evidence"].as_array().unwrap();
+            assert!(evidence.iter().all(|failure| failure["proven"] == true), "{ami} {why}");
+        }
+        world.end().unwrap();
+    }
 }
 
 #[test]

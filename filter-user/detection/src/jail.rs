@@ -260,8 +260,14 @@ impl Jail {
         self.watched.last(address).filter(|last| last.age(now) <= join::WINDOW)?;
         self.take(address, now);
         let is_from = |f: &Failure| f.details.address.is_none_or(|known| from == known);
-        let open = |f: &&mut Failure| !f.proven && f.class == class && recent(f) && is_from(f);
-        let failure = self.failures.iter_mut().rev().find(open).map(|failure| {
+        let open =
+            |of| move |f: &&mut Failure| !f.proven && f.class == of && recent(f) && is_from(f);
+        let mut failure = self.failures.iter_mut().rev().find(open(class));
+        if failure.is_none() && class == Class::WrongCredential {
+            // Asterisk reports an unknown account with credentials in both classes, what it answers is only one.
+            failure = self.failures.iter_mut().rev().find(open(Class::UnknownAccount));
+        }
+        let failure = failure.map(|failure| {
             failure.proven = true;
             (failure.account, failure.details.name.clone())
         });

@@ -49,10 +49,18 @@ pub struct Join {
     announced: HashSet<(IpAddr, u16)>,
     /// These connections in the order of their announcements, including those refused since.
     announced_order: VecDeque<(KernelTime, (IpAddr, u16))>,
-    /// The packets that no jail has counted, with the time of their first reports.
-    set_aside: HashMap<Key, KernelTime>,
-    /// These packets in the order in which they were set aside.
-    set_aside_order: VecDeque<(KernelTime, Key)>,
+}
+
+/// What a report is of its attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The first one.
+    First,
+    /// Another one.
+    Another,
+    /// Another one, and no jail has counted the first: it must not count as proof of a different failure of the
+    /// address.
+    AnotherOfUncounted,
 }
 
 /// A reporter: a source, whether at the level SECURITY, and the class.
@@ -64,8 +72,8 @@ type Mark = (usize, bool, Class);
 /// gaps, and one number for each reporter is enough.
 #[derive(Debug, Default)]
 struct Packets {
-    /// The times of the first reports, oldest first.
-    heard: VecDeque<KernelTime>,
+    /// The times of the first reports, oldest first, and whether a jail has counted the packet.
+    heard: VecDeque<(KernelTime, bool)>,
     /// How many earlier packets were forgotten.
     forgotten: u64,
     /// How many packets, including forgotten ones, each reporter has reported.
@@ -73,34 +81,36 @@ struct Packets {
 }
 
 impl Packets {
-    /// Records a report by `mark`. Returns whether it is the first report of its packet.
-    fn tell(&mut self, mark: Mark, now: KernelTime) -> bool {
+    /// Records a report by `mark`. Returns which report of its packet it is.
+    fn tell(&mut self, mark: Mark, now: KernelTime) -> Report {
         while self.heard.len() > COMPARED_MAX
-            || self.heard.front().is_some_and(|first| now.since(*first) > WINDOW)
+            || self.heard.front().is_some_and(|(first, _)| now.since(*first) > WINDOW)
         {
             self.heard.pop_front();
             self.forgotten += 1;
         }
-        let heard = self.forgotten + self.heard.len() as u64;
-        let place = self.told.iter().position(|(other, _)| *other == mark);
-        let place = place.unwrap_or_else(|| {
+        let of_mark = self.told.iter().position(|(other, _)| *other == mark);
+        let of_mark = of_mark.unwrap_or_else(|| {
             self.told.push((mark, 0));
             self.told.len() - 1
         });
-        let (_, told) = &mut self.told[place];
+        let (_, told) = &mut self.told[of_mark];
         let before = (*told).max(self.forgotten);
         *told = before + 1;
-        let is_first = before == heard;
-        if is_first {
-            self.heard.push_back(now);
+        let place = usize::try_from(before - self.forgotten).unwrap_or(usize::MAX);
+        match self.heard.get(place) {
+            Some((_, true)) => Report::Another,
+            Some((_, false)) => Report::AnotherOfUncounted,
+            None => {
+                self.heard.push_back((now, true));
+                Report::First
+            }
         }
-        is_first
     }
 }
 
 impl Join {
-    /// Whether this is the first report of the packet of `attempt`, which came from `address` and which
-    /// `source` reports at `now`. Time never goes back.
+    /// Whether this is the first report of the packet of `attempt`; see [`report`](Self::report).
     pub fn is_first(
         &mut self,
         attempt: &Attempt,
@@ -108,16 +118,27 @@ impl Join {
         source: usize,
         now: KernelTime,
     ) -> bool {
+        self.report(attempt, address, source, now) == Report::First
+    }
+
+    /// Takes a report of `attempt`, which came from `address`, by `source` at `now`. Time never goes back.
+    pub fn report(
+        &mut self,
+        attempt: &Attempt,
+        address: IpAddr,
+        source: usize,
+        now: KernelTime,
+    ) -> Report {
         self.forget_old(now);
         if let Some(port) = attempt.port {
             let connection = (address, port);
             if attempt.announces {
                 self.announced.insert(connection);
                 self.announced_order.push_back((now, connection));
-                return true;
+                return Report::First;
             }
             if attempt.class == Class::Login && self.announced.remove(&connection) {
-                return false;
+                return Report::Another;
             }
         }
         let mark = (source, security::RULES.contains(&attempt.rule), attempt.class);
@@ -129,33 +150,32 @@ impl Join {
         if session.is_some() {
             self.tell((address, session), mark, now);
         }
-        attempt.verdict == Verdict::Failure && self.tell((address, None), mark, now)
+        if attempt.verdict != Verdict::Failure {
+            return Report::Another;
+        }
+        self.tell((address, None), mark, now)
     }
 
-    /// Records that no jail counted the first report of an attempt.
-    pub fn set_aside(&mut self, attempt: &Attempt, address: IpAddr, now: KernelTime) {
-        if attempt.session.is_some() {
-            let key = self.secret.hash_one((address, attempt.session.as_deref()));
-            self.set_aside.insert(key, now);
-            self.set_aside_order.push_back((now, key));
-            self.forget_old(now);
+    /// Records that no jail has counted the attempt that was the last one to be the
+    /// [first](Report::First) report.
+    pub fn set_aside(&mut self, attempt: &Attempt, address: IpAddr) {
+        // No packet was remembered for an announcement.
+        if attempt.announces {
+            return;
+        }
+        let key = self.secret.hash_one((address, attempt.session.as_deref()));
+        if let Some((_, is_counted)) = self.packets.get_mut(&key).and_then(|p| p.heard.back_mut()) {
+            *is_counted = false;
         }
     }
 
-    /// Whether no jail counted the attempt that another source has reported. Another report of it must
-    /// not count as proof of a different failure of the address.
-    pub fn was_set_aside(&self, attempt: &Attempt, address: IpAddr, now: KernelTime) -> bool {
-        let key = self.secret.hash_one((address, attempt.session.as_deref()));
-        self.set_aside.get(&key).is_some_and(|at| now.since(*at) <= WINDOW)
-    }
-
-    fn tell(&mut self, of: (IpAddr, Option<&str>), mark: Mark, now: KernelTime) -> bool {
+    fn tell(&mut self, of: (IpAddr, Option<&str>), mark: Mark, now: KernelTime) -> Report {
         let key = self.secret.hash_one(of);
-        let is_first = self.packets.entry(key).or_default().tell(mark, now);
-        if is_first {
+        let report = self.packets.entry(key).or_default().tell(mark, now);
+        if report == Report::First {
             self.order.push_back((now, key));
         }
-        is_first
+        report
     }
 
     fn forget_old(&mut self, now: KernelTime) {
@@ -165,19 +185,14 @@ impl Join {
             self.announced_order.pop_front();
             self.announced.remove(&connection);
         }
-        while let Some((at, key)) = self.set_aside_order.front().copied()
-            && (now.since(at) > WINDOW || self.set_aside_order.len() > PACKETS_MAX)
-        {
-            self.set_aside_order.pop_front();
-            if self.set_aside.get(&key).is_some_and(|last| *last <= at) {
-                self.set_aside.remove(&key);
-            }
-        }
         while let Some((at, key)) = self.order.front().copied()
             && (now.since(at) > WINDOW || self.order.len() > PACKETS_MAX)
         {
             self.order.pop_front();
-            if self.packets.get(&key).is_some_and(|p| p.heard.back().is_none_or(|last| *last <= at))
+            if self
+                .packets
+                .get(&key)
+                .is_some_and(|p| p.heard.back().is_none_or(|(last, _)| *last <= at))
             {
                 self.packets.remove(&key);
             }
@@ -245,22 +260,31 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_no_jail_counted_is_remembered_for_a_while() {
+    fn other_reports_of_an_attempt_that_no_jail_counted_are_told_apart() {
+        use Report::{Another, AnotherOfUncounted, First};
         let mut join = Join::default();
+        // One Call-ID for all, and another.
         let (of, other) = (
             attempt(Class::WrongCredential, Some("a")),
             attempt(Class::WrongCredential, Some("b")),
         );
-        join.set_aside(&of, of.address, at(0));
-        assert!(join.was_set_aside(&of, of.address, at(1000)));
-        assert!(!join.was_set_aside(&of, of.address, at(1001)));
-        assert!(!join.was_set_aside(&other, of.address, at(0)));
-        assert!(!join.was_set_aside(&of, [192, 0, 2, 67].into(), at(0)));
-        for n in 0..100_000 {
-            let of = attempt(Class::WrongCredential, Some(&n.to_string()));
-            join.set_aside(&of, of.address, at(0));
+        let mut report = |attempt: &Attempt, source, counts: bool| {
+            let report = join.report(attempt, attempt.address, source, at(0));
+            if report == First && !counts {
+                join.set_aside(attempt, attempt.address);
+            }
+            report
+        };
+        let notices = [(&of, true), (&of, false), (&of, true), (&other, false), (&of, false)];
+        for (attempt, counts) in notices {
+            assert_eq!(report(attempt, NOTICE, counts), First);
         }
-        assert!(join.set_aside.len() <= PACKETS_MAX && join.set_aside_order.len() <= PACKETS_MAX);
+        let again = notices.map(|(attempt, _)| report(attempt, AMI, true));
+        assert_eq!(
+            again,
+            [Another, AnotherOfUncounted, Another, AnotherOfUncounted, AnotherOfUncounted]
+        );
+        assert_eq!(report(&of, AMI, true), First);
     }
 
     #[test]

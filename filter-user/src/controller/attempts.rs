@@ -10,7 +10,7 @@ use crate::clock::KernelTime;
 use crate::config::{JailSettings, Scope};
 use crate::datapath::Datapath;
 use crate::failure::{Attempt, Class, Transport, Verdict};
-use crate::join::Join;
+use crate::join::{Join, Report};
 use crate::register::{self, ASTERISK_JAIL};
 
 /// The most unanswered challenges that are judged in one turn.
@@ -111,20 +111,25 @@ impl<D: Datapath> Controller<D> {
         }
         // Drop what another source has already reported, or this one in another class.
         let joins = attempt.verdict == Verdict::Failure || attempt.class == Class::Acl;
-        if joins && !self.attempts.join.is_first(attempt, address, source, now) {
-            let counts = !self.attempts.join.was_set_aside(attempt, address, now);
-            if attempt.verdict == Verdict::Failure && attempt.proven && counts {
-                self.prove(address, attempt.class, place, now);
+        if joins {
+            match self.attempts.join.report(attempt, address, source, now) {
+                Report::First => {}
+                Report::Another => {
+                    if attempt.verdict == Verdict::Failure && attempt.proven {
+                        self.prove(address, attempt.class, place, now);
+                    }
+                    return;
+                }
+                Report::AnotherOfUncounted => return,
             }
-            return;
         }
         let of_a_rival =
             (attempt.address != address).then(|| Attempt { address, ..attempt.clone() });
         let attempt = of_a_rival.as_ref().unwrap_or(attempt);
         self.note_failure(attempt, now);
         self.attempts.challenges.observe(attempt, Reporter { source, jail: place }, now);
-        if !self.judge(attempt, name, place, now) {
-            self.attempts.join.set_aside(attempt, address, now);
+        if !self.judge(attempt, name, place, now) && joins {
+            self.attempts.join.set_aside(attempt, address);
         }
     }
 

@@ -60,6 +60,33 @@ fn the_last_failure_bans_and_no_failure_counts_twice() {
     assert!(jail.observe(&failure(1), "log", at(6)).is_some());
 }
 
+/// The log names the account as unknown before the wire sees the refusal of its credentials.
+#[test]
+fn an_unknown_account_with_credentials_is_proven() {
+    let unknown = Attempt { class: Class::UnknownAccount, ..failure(1) };
+    for (class, is_proven) in [
+        (Class::UnknownAccount, true),
+        (Class::WrongCredential, true),
+        (Class::CallRejected, false),
+        (Class::Acl, false),
+    ] {
+        let mut jail = Jail::new("asterisk", settings(2, 600), 10);
+        jail.observe(&unknown, "log", at(1));
+        jail.prove(unknown.address, class, at(1));
+        assert_eq!(jail.evidence(unknown.address)[0].proven, is_proven, "{class}");
+    }
+    // One of the same class comes first.
+    let mut jail = Jail::new("asterisk", settings(9, 600), 10);
+    let wrong = Attempt { class: Class::WrongCredential, ..failure(1) };
+    for attempt in [&wrong, &unknown] {
+        jail.observe(attempt, "log", at(1));
+    }
+    jail.prove(unknown.address, Class::WrongCredential, at(1));
+    let proven: Vec<bool> =
+        jail.evidence(unknown.address).iter().map(|evidence| evidence.proven).collect();
+    assert_eq!(proven, [true, false]);
+}
+
 #[test]
 fn a_ban_of_the_same_scope_is_proven_later() {
     let mut jail = Jail::new("asterisk-wazo", settings(2, 600), 100);

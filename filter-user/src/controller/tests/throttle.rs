@@ -53,6 +53,40 @@ fn fifteen_unproven_failures_throttle_and_fifteen_proven_ones_ban() {
     assert!(controller.datapath.networks.is_empty() && controller.datapath.bans.is_empty());
 }
 
+/// The proof of the last failure comes after the throttle, and after what no longer counts: the event of its
+/// challenge, and a guess that was on its way.
+#[test]
+fn proof_that_comes_after_the_throttle_bans() {
+    let of = |session: &str| Attempt {
+        session: Some(session.to_owned()),
+        ..Attempt::new(Verdict::Failure, Class::WrongCredential, SOURCE.into())
+    };
+    let challenge = |session: &str| Attempt {
+        verdict: Verdict::Ignored,
+        class: Class::Challenge,
+        ..of(session)
+    };
+    // A Call-ID for each guess, and one for all.
+    for same in [false, true] {
+        let id = |n: u64| if same { "same".to_owned() } else { n.to_string() };
+        let mut controller = throttling();
+        let (ami, wire) =
+            (controller.add_source(ami(), at(0)), controller.add_source(ami(), at(0)));
+        for n in 0..14 {
+            controller.observe(&of(&id(n)), 0, JAIL, at(n));
+            controller.observe(&Attempt { proven: true, ..of(&id(n)) }, wire, JAIL, at(n));
+        }
+        let mut hear = |attempt: Attempt, source| {
+            controller.observe(&attempt, source, JAIL, at(14));
+            scopes(&controller)
+        };
+        assert_eq!(hear(of(&id(14)), 0), [Scope::Throttle]);
+        assert_eq!(hear(challenge(&id(14)), ami), [Scope::Throttle]);
+        assert_eq!(hear(of(&id(15)), 0), [Scope::Throttle], "it does not count");
+        assert_eq!(hear(Attempt { proven: true, ..of(&id(14)) }, wire), [Scope::Sip], "{same}");
+    }
+}
+
 #[test]
 fn a_throttle_outlives_a_restart() {
     let mut controller = throttling();
