@@ -185,7 +185,8 @@ pub const OPEN_TO_REPLIES: u8 = 4;
 /// The controller sets this and [`RECORDED`] only when no older program is attached, which would take such
 /// a port for a closed one.
 pub const OPEN_TO_ALL: u8 = 8;
-/// The program records in [`maps::VISITORS`] which networks use this port.
+/// The programs record in [`maps::VISITORS`] which networks use this port: over UDP on the way in, over TCP on the
+/// way out.
 pub const RECORDED: u8 = 16;
 
 /// The key of [`maps::VISITED`]: the port, and 2^16 if it is a TCP port.

@@ -1,5 +1,5 @@
 //! Learns known peers from outgoing packets: peers that Asterisk has authenticated, and peers that its
-//! administrator has configured.
+//! administrator has configured. It also records to whom TCP services send, because these use them.
 //!
 //! From an outgoing frame it determines the address, if any, that becomes a known peer. The frame itself
 //! is never changed.
@@ -28,7 +28,7 @@
 //!
 //! Must never treat as proof what an unauthenticated client can provoke.
 
-use crate::abi::{ABI_VERSION, Config, PORT_GUARDED, SCOPE_SIP};
+use crate::abi::{ABI_VERSION, Config, PORT_GUARDED, RECORDED, SCOPE_SIP};
 use crate::address::Address;
 use crate::crowd::{self, Crowd};
 use crate::gate;
@@ -39,7 +39,7 @@ use crate::sip::{byte_at, word_at};
 /// The end of a peer is moved only by at least this much, not for every message.
 pub const REFRESH: u64 = 60 * 1_000_000_000;
 
-/// A packet with a payload, from a port to an address.
+/// A packet from a port to an address: a datagram with a payload, or any segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaving {
     /// The destination.
@@ -48,29 +48,36 @@ pub struct Leaving {
     pub tcp: bool,
     /// Its source port.
     pub port: u16,
+    /// The offset of its layer 4 header.
+    pub header: usize,
     /// The payload.
     pub payload: Payload,
 }
 
-/// The destination and the payload of a packet; `None` without a payload or ports.
+/// The destination and the payload of a packet; `None` without ports, and for a datagram without a payload.
 #[inline(always)]
 pub fn leaving(packet: &impl Packet, headers: &Headers) -> Option<Leaving> {
-    let (tcp, payload, ports) = match headers.layer4 {
+    let (tcp, payload, header) = match headers.layer4 {
         Layer4::Udp { payload, .. } => (false, payload, payload.start.wrapping_sub(UDP_HEADER)),
         Layer4::Tcp { payload, start, .. } => (true, payload, start),
         Layer4::LaterFragment | Layer4::Other | Layer4::Unknown => return None,
     };
-    if payload.start >= payload.end {
+    if !tcp && is_empty(payload) {
         return None;
     }
-    let port = u16::from_be_bytes(packet.array(ports)?);
+    let port = u16::from_be_bytes(packet.array(header)?);
     let destination = if headers.source.v4_word().is_some() {
         Address::v4(packet.array(headers.network.wrapping_add(16))?)
     } else {
         let first = packet.array(headers.network.wrapping_add(24))?;
         Address::v6(first, packet.array(headers.network.wrapping_add(32))?)
     };
-    Some(Leaving { destination, tcp, port, payload })
+    Some(Leaving { destination, tcp, port, header, payload })
+}
+
+#[inline(always)]
+fn is_empty(payload: Payload) -> bool {
+    payload.start >= payload.end
 }
 
 /// RFC 768.
@@ -90,6 +97,12 @@ pub trait Outgoing {
 pub trait Peers: Outgoing {
     /// The classes of a port, a sum of `SCOPE_*`.
     fn port_classes(&self, tcp: bool, port: u16) -> u8;
+    /// The sources to which a guarded port is open, a sum of `OPEN_TO_*`, and [`RECORDED`].
+    fn guards(&self, tcp: bool, port: u16) -> u8;
+    /// Whether this is the loopback interface.
+    fn is_loopback(&self) -> bool;
+    /// Records that an address uses this port.
+    fn visited(&self, by: Address, tcp: bool, port: u16, now: u64);
     /// When the host last sent something from this UDP port to this address.
     fn asked(&self, other: Address, port: u16) -> Option<u64>;
     /// Records that the host sent something at `now`.
@@ -124,11 +137,12 @@ pub enum Outcome {
     Full,
 }
 
-/// Whether a packet must be read: it leaves a SIP port.
+/// Whether a packet must be read: it has a payload, and leaves a SIP port.
 #[inline(always)]
 pub fn is_watched(leaving: &Leaving, peers: &(impl Peers + ?Sized)) -> bool {
     let configured = |config: &Config| config.abi_version == ABI_VERSION && config.known_for != 0;
-    peers.port_classes(leaving.tcp, leaving.port) & SCOPE_SIP != 0
+    !is_empty(leaving.payload)
+        && peers.port_classes(leaving.tcp, leaving.port) & SCOPE_SIP != 0
         && peers.config().is_some_and(configured)
 }
 
@@ -148,6 +162,36 @@ pub fn note_asked(leaving: &Leaving, peers: &(impl Peers + ?Sized)) {
     let is_fresh = |asked: u64| now < asked.saturating_add(REPLY_REFRESH);
     if !peers.asked(destination, port).is_some_and(is_fresh) {
         peers.ask(destination, port, now);
+    }
+}
+
+/// The offset of the flags in a TCP header, and the flag that ends a connection (RFC 9293).
+const TCP_FLAGS: usize = 13;
+const TCP_FIN: u8 = 1;
+
+/// Whether the packet may show that somebody uses a service: it leaves a guarded TCP port.
+#[inline(always)]
+pub fn may_serve(leaving: &Leaving, peers: &(impl Peers + ?Sized)) -> bool {
+    leaving.tcp && peers.port_classes(true, leaving.port) & PORT_GUARDED != 0
+}
+
+/// Records the destination as a user of the port, if users of the port are recorded and the segment has data
+/// or ends the connection: the host sends these only after a handshake, which nobody completes in the name of
+/// another.
+#[inline(always)]
+pub fn note_visit(packet: &impl Packet, leaving: &Leaving, peers: &(impl Peers + ?Sized)) {
+    let Leaving { destination, port, header, payload, .. } = *leaving;
+    if peers.guards(true, port) & RECORDED == 0 || peers.is_loopback() {
+        return;
+    }
+    let Some([flags]) = packet.array(header.wrapping_add(TCP_FLAGS)) else {
+        return;
+    };
+    if is_empty(payload) && flags & TCP_FIN == 0 {
+        return;
+    }
+    if let Some(config) = peers.config() {
+        peers.visited(destination, true, port, peers.now(config));
     }
 }
 

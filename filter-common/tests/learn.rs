@@ -9,7 +9,9 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use filter_common::abi::{ABI_VERSION, Config, PORT_GUARDED, SCOPE_NAMED, SCOPE_SIP};
+use filter_common::abi::{
+    ABI_VERSION, Config, OPEN_TO_ALL, PORT_GUARDED, RECORDED, SCOPE_NAMED, SCOPE_SIP,
+};
 use filter_common::address::Address;
 use filter_common::crowd;
 use filter_common::gate;
@@ -31,6 +33,8 @@ struct Model {
     gate: RefCell<HashSet<gate::Place>>,
     crowds: RefCell<HashMap<u32, u64>>,
     asked: RefCell<Vec<(Address, u16, u64)>>,
+    visits: RefCell<Vec<(Address, u16)>>,
+    is_loopback: Cell<bool>,
     window: RefCell<Window>,
 }
 
@@ -44,6 +48,8 @@ impl Model {
             gate: RefCell::default(),
             crowds: RefCell::default(),
             asked: RefCell::default(),
+            visits: RefCell::default(),
+            is_loopback: Cell::new(false),
             // The rest of an earlier message.
             window: RefCell::new([u64::from_le_bytes(*b"\r\nVia: x"); WINDOW_WORDS]),
         }
@@ -52,6 +58,9 @@ impl Model {
     fn sees(&self, frame: &[u8]) -> Outcome {
         let Ok(headers) = packet::parse(&frame) else { return Outcome::Nothing };
         let Some(leaving) = learn::leaving(&frame, &headers) else { return Outcome::Nothing };
+        if learn::may_serve(&leaving, self) {
+            learn::note_visit(&frame, &leaving, self);
+        }
         learn::note_asked(&leaving, self);
         if !learn::is_watched(&leaving, self) {
             return Outcome::Nothing;
@@ -80,10 +89,23 @@ impl Peers for Model {
             5060 => SCOPE_SIP,
             5062 => SCOPE_SIP | SCOPE_NAMED,
             5063 => SCOPE_NAMED,
-            123 => PORT_GUARDED,
+            22 | 80 | 123 => PORT_GUARDED,
             5064 => SCOPE_SIP | PORT_GUARDED,
             _ => 0,
         }
+    }
+
+    fn guards(&self, _tcp: bool, port: u16) -> u8 {
+        if port == 80 { RECORDED | OPEN_TO_ALL } else { 0 }
+    }
+
+    fn is_loopback(&self) -> bool {
+        self.is_loopback.get()
+    }
+
+    fn visited(&self, by: Address, tcp: bool, port: u16, _now: u64) {
+        assert!(tcp);
+        self.visits.borrow_mut().push((by, port));
     }
 
     fn asked(&self, other: Address, port: u16) -> Option<u64> {
@@ -207,6 +229,39 @@ fn what_leaves_guarded_udp_ports_is_remembered() {
         (PEER.into(), 123, HOUR + REPLY_REFRESH),
     ];
     assert_eq!(*model.asked.borrow(), expected);
+}
+
+#[test]
+fn a_tcp_port_is_used_by_those_to_whom_it_sends() {
+    const SYN_ACK: u8 = 0x12;
+    const ACK: u8 = 0x10;
+    const FIN_ACK: u8 = 0x11;
+    const RST_ACK: u8 = 0x14;
+    let model = Model::new();
+    let leaves = |to: IpAddr, port, flags: u8, payload: &[u8]| {
+        let mut frame = frame(to, true, port, payload);
+        let network = if to.is_ipv4() { 20 } else { 40 };
+        frame[14 + network + 13] = flags;
+        model.sees(&frame);
+    };
+    // What a forged request for a connection is answered with, and what belongs to another port.
+    for to in [PEER, PEER6] {
+        for flags in [SYN_ACK, ACK, RST_ACK] {
+            leaves(to, 80, flags, b"");
+        }
+        for port in [22, 123, 124] {
+            leaves(to, port, ACK, b"banner");
+        }
+    }
+    model.sees(&frame(PEER, false, 80, b"datagram"));
+    model.is_loopback.set(true);
+    leaves(PEER, 80, ACK, b"page");
+    assert_eq!(*model.visits.borrow(), []);
+
+    model.is_loopback.set(false);
+    leaves(PEER, 80, ACK, b"page");
+    leaves(PEER6, 80, FIN_ACK, b"");
+    assert_eq!(*model.visits.borrow(), [(PEER.into(), 80), (PEER6.into(), 80)]);
 }
 
 #[test]

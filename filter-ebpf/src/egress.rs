@@ -1,4 +1,5 @@
-//! The classifier of outgoing packets, which records known peers. It never changes or drops a packet.
+//! The classifier of outgoing packets, which records known peers and who uses TCP services. It never changes or
+//! drops a packet.
 
 use core::ffi::c_void;
 
@@ -10,7 +11,7 @@ use aya_ebpf::programs::TcContext;
 use filter_common::abi::{Challenged, Config, Learning, Peer, WireEvent, asked_key};
 use filter_common::address::Address;
 use filter_common::gate;
-use filter_common::learn::{self, Outcome, Outgoing, Peers, Reading};
+use filter_common::learn::{self, Leaving, Outcome, Outgoing, Peers, Reading};
 use filter_common::limits::{WIRE_BYTES, WIRE_EVENTS_PER_SECOND};
 use filter_common::packet::{self, Place, Window};
 use filter_common::policy::{PeerSlot as _, Tables as _};
@@ -52,6 +53,11 @@ fn watch(ctx: &TcContext) {
         return;
     };
     let side = Side::now();
+    if learn::may_serve(&leaving, &KernelPeers::new(side)) {
+        let [first, second] = leaving.destination.words();
+        let rest = side.word() | u64::from(leaving.port) << 16 | (leaving.header as u64) << 32;
+        ringfence_visit(ctx.skb.skb, first, second, Place::from(leaving.payload).0, rest);
+    }
     learn::note_asked(&leaving, &KernelPeers::new(side));
     if learn::is_watched(&leaving, &KernelPeers::new(side)) {
         let [first, second] = leaving.destination.words();
@@ -65,6 +71,29 @@ fn watch(ctx: &TcContext) {
             side.word() | u64::from(leaving.tcp) << 1,
         );
     }
+}
+
+/// Calls [`learn::note_visit`]. The last argument has the side, the port and the offset of the header. The
+/// verifier follows this function separately.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn ringfence_visit(
+    ctx: *mut __sk_buff,
+    first: u64,
+    second: u64,
+    payload: u64,
+    rest: u64,
+) -> u32 {
+    let ctx = TcContext::new(ctx);
+    let leaving = Leaving {
+        destination: Address::from_words([first, second]),
+        tcp: true,
+        port: rest.wrapping_shr(16) as u16,
+        header: rest.wrapping_shr(32) as usize,
+        payload: Place(payload).into(),
+    };
+    learn::note_visit(&SkbPacket::new(&ctx), &leaving, &KernelPeers::new(Side::told(rest & 1)));
+    0
 }
 
 #[btf_map]
@@ -210,6 +239,21 @@ impl Peers for KernelPeers {
     #[inline(always)]
     fn port_classes(&self, tcp: bool, port: u16) -> u8 {
         self.0.port_classes(tcp, port)
+    }
+
+    #[inline(always)]
+    fn guards(&self, tcp: bool, port: u16) -> u8 {
+        self.0.guards(tcp, port)
+    }
+
+    #[inline(always)]
+    fn is_loopback(&self) -> bool {
+        self.0.is_loopback()
+    }
+
+    #[inline(always)]
+    fn visited(&self, by: Address, tcp: bool, port: u16, now: u64) {
+        self.0.visited(by, tcp, port, now);
     }
 
     #[inline(always)]

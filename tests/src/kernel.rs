@@ -18,8 +18,9 @@ use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use filter_common::abi::{
     BanEntry, Beat, Buckets, CLASSES, CLOCK_PROGRAM, Challenged, Clocks, Config, Configs, Counter,
-    Event, Flooder, INTERFACE_SLOT, NetworkEntry, PORTS_PER_BLOCK, PROGRAM, Peer, SHARED_BUCKETS,
-    SharedBucket, Signature, asked_key, counter_index, maps, port_place,
+    Event, Flooder, INTERFACE_SLOT, NetworkEntry, PORTS_PER_BLOCK, PROGRAM, Peer, RECORDED,
+    SHARED_BUCKETS, SharedBucket, Signature, Visitor, Visits, asked_key, counter_index, maps,
+    port_place, visited_key,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{Line, entries_for, lines_for};
@@ -183,6 +184,9 @@ impl Kernel {
         self.config = if world.abi.is_some() { *config } else { Config::default() };
         self.set_config()?;
         self.set_ports(world)?;
+        if !(self.world.guards.is_empty() && world.guards.is_empty()) {
+            self.set_visits(world)?;
+        }
         self.empty_buckets()?;
         self.set_bans(world, now)?;
         self.set_gates(world)?;
@@ -240,6 +244,17 @@ impl Kernel {
     /// If the map does not exist.
     pub fn known_peers(&mut self) -> Result<HashMap<&mut MapData, [u64; 2], Peer>> {
         Ok(self.map_mut(maps::KNOWN)?.try_into()?)
+    }
+
+    /// Records the users of the world's ports anew.
+    fn set_visits(&mut self, world: &World) -> Result<()> {
+        clear_hash::<u32, Visits>(self.map_mut(maps::VISITED)?)?;
+        clear_hash::<[u64; 2], Visitor>(self.map_mut(maps::VISITORS)?)?;
+        let mut map: HashMap<_, u32, Visits> = self.map_mut(maps::VISITED)?.try_into()?;
+        for (tcp, port, _) in world.guards.iter().filter(|(_, _, open)| open & RECORDED != 0) {
+            map.insert(visited_key(*tcp, *port), Visits::default(), 0)?;
+        }
+        Ok(())
     }
 
     fn set_ports(&mut self, world: &World) -> Result<()> {
@@ -599,6 +614,12 @@ impl Kernel {
                 self.map(maps::SIGNATURES)?.try_into()?;
             for entry in &map {
                 tally.signatures += entry?.1.packets;
+            }
+        }
+        if !self.world.guards.is_empty() {
+            let visited: HashMap<_, u32, Visits> = self.map(maps::VISITED)?.try_into()?;
+            for entry in &visited {
+                tally.uses += entry?.1.networks.iter().sum::<u64>();
             }
         }
         Ok(tally)

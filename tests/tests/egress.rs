@@ -5,12 +5,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use aya::maps::{Array, HashMap};
+use aya::maps::{Array, HashMap, MapData};
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use filter_common::abi::{
-    ABI_VERSION, Config, Configs, EGRESS_PROGRAM, Learning, PORTS_PER_BLOCK, Peer, SCOPE_SIP, maps,
-    port_place,
+    ABI_VERSION, Config, Configs, EGRESS_PROGRAM, Learning, OPEN_TO_ALL, PORT_GUARDED,
+    PORTS_PER_BLOCK, Peer, RECORDED, SCOPE_SIP, Visits, maps, port_place, visited_key,
 };
 use filter_common::address::Address;
 use filter_common::gate;
@@ -20,6 +20,8 @@ use filter_user::datapath::OBJECT;
 /// `TC_ACT_UNSPEC` and `TCX_NEXT`.
 const NEXT: u32 = u32::MAX;
 const PBX6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
+/// A port whose users are recorded.
+const SERVICE: u16 = 5432;
 const HOUR: u64 = 3_600_000_000_000;
 const SEED: u64 = 7;
 /// The offset of `ingress_ifindex` in `struct __sk_buff`, and the size of the structure
@@ -48,12 +50,16 @@ impl Kernel {
         config.set(0, Configs { current: 1, sides: [Config::default(), entry] }, 0).unwrap();
         let mut ports: Array<_, [u8; PORTS_PER_BLOCK]> =
             ebpf.map_mut(maps::PORTS).unwrap().try_into().unwrap();
-        for tcp in [false, true] {
-            let (block, byte) = port_place(tcp, 5060);
-            let mut classes = [0; PORTS_PER_BLOCK];
-            classes[byte] = SCOPE_SIP;
-            ports.set(block, classes, 0).unwrap();
+        for (tcp, port, class) in
+            [(false, 5060, SCOPE_SIP), (true, 5060, SCOPE_SIP), (true, SERVICE, PORT_GUARDED)]
+        {
+            set_port(&mut ports, tcp, port, class);
         }
+        let mut guards = ebpf.map_mut(maps::GUARDS).unwrap().try_into().unwrap();
+        set_port(&mut guards, true, SERVICE, OPEN_TO_ALL | RECORDED);
+        let mut visited: HashMap<_, u32, Visits> =
+            ebpf.map_mut(maps::VISITED).unwrap().try_into().unwrap();
+        visited.insert(visited_key(true, SERVICE), Visits::default(), 0).unwrap();
         let program: &mut SchedClassifier =
             ebpf.program_mut(EGRESS_PROGRAM).unwrap().try_into().unwrap();
         program.load().unwrap();
@@ -96,11 +102,25 @@ impl Kernel {
         learned.get(&0, 0).unwrap()
     }
 
+    /// The users of the recorded port, first those with private addresses.
+    fn users(&self) -> [u64; 2] {
+        let visited: HashMap<_, u32, Visits> =
+            self.ebpf.map(maps::VISITED).unwrap().try_into().unwrap();
+        visited.get(&visited_key(true, SERVICE), 0).unwrap().networks
+    }
+
     fn is_announced(&self, address: IpAddr) -> bool {
         let words: Array<_, u64> = self.ebpf.map(maps::KNOWN_GATE).unwrap().try_into().unwrap();
         let place = gate::known(address.into(), SEED);
         words.get(&place.word, 0).unwrap() >> place.shift & 1 != 0
     }
+}
+
+fn set_port(map: &mut Array<&mut MapData, [u8; PORTS_PER_BLOCK]>, tcp: bool, port: u16, value: u8) {
+    let (block, byte) = port_place(tcp, port);
+    let mut values = map.get(&block, 0).unwrap();
+    values[byte] = value;
+    map.set(block, values, 0).unwrap();
 }
 
 fn phone(last: u8) -> IpAddr {
@@ -128,6 +148,19 @@ fn frame(to: IpAddr, payload: &[u8]) -> Vec<u8> {
     }
     frame.extend([5060u16.to_be_bytes(), 40_000u16.to_be_bytes(), length(8), [0, 0]].concat());
     frame.extend(payload);
+    frame
+}
+
+/// A TCP segment from a port to an address.
+fn segment(to: IpAddr, port: u16, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = frame(to, &[&[0; 12], payload].concat());
+    let ip = if to.is_ipv4() { 20 } else { 40 };
+    frame[14 + if to.is_ipv4() { 9 } else { 6 }] = 6;
+    let header = &mut frame[14 + ip..14 + ip + 20];
+    header.fill(0);
+    header[..2].copy_from_slice(&port.to_be_bytes());
+    header[2..4].copy_from_slice(&40_000u16.to_be_bytes());
+    (header[12], header[13]) = (0x50, flags);
     frame
 }
 
@@ -253,4 +286,34 @@ fn what_the_host_only_forwards_is_nobodys_proof() {
     let kernel = Kernel::load(16);
     kernel.sees(&frame(phone(20), &proofs().remove(0)), 1);
     assert_eq!(kernel.peer(phone(20)), None);
+}
+
+#[test]
+#[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
+fn a_service_is_used_by_those_to_whom_the_host_sends() {
+    const SYN_ACK: u8 = 0x12;
+    const ACK: u8 = 0x10;
+    const FIN_ACK: u8 = 0x11;
+    const RST_ACK: u8 = 0x14;
+    let kernel = Kernel::load(16);
+    let [public, private] = [phone(20), Ipv4Addr::new(10, 1, 2, 3).into()];
+    let public6 = IpAddr::V6(PBX6);
+    for to in [public, private, public6] {
+        // What forged requests for connections are answered with.
+        for flags in [SYN_ACK, ACK, RST_ACK] {
+            kernel.sees(&segment(to, SERVICE, flags, b""), 0);
+        }
+        // Another port, and what the host only forwards.
+        kernel.sees(&segment(to, SERVICE + 1, ACK, b"data"), 0);
+        kernel.sees(&segment(to, SERVICE, ACK, b"data"), 1);
+    }
+    assert_eq!(kernel.users(), [0, 0]);
+    kernel.sees(&segment(public, SERVICE, ACK, b"data"), 0);
+    assert_eq!(kernel.users(), [0, 1]);
+    kernel.sees(&segment(public6, SERVICE, FIN_ACK, b""), 0);
+    kernel.sees(&segment(private, SERVICE, ACK, b"data"), 0);
+    for _ in 0..10 {
+        kernel.sees(&segment(phone(21), SERVICE, ACK, b"data"), 0);
+    }
+    assert_eq!(kernel.users(), [1, 2], "each network counts once");
 }

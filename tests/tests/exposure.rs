@@ -14,7 +14,9 @@ use std::time::Duration;
 use ringfence_tests::child::{self, OnSignal};
 use ringfence_tests::guesser;
 use ringfence_tests::netns::Netns;
+use ringfence_tests::packet_builder::{Frame, flag};
 use ringfence_tests::ringfence::{self, Config, Ringfence};
+use ringfence_tests::wire::{self, Wire};
 use ringfence_tests::world::{ATTACKERS, ATTACKERS6, Hosts, PBX, PBX6, nothing_is_left, until};
 use serde_json::Value;
 
@@ -198,10 +200,29 @@ fn what_is_used_by_whom_is_recorded() {
     }
     assert_eq!(suggested(&ringfence, &hosts, 5432).unwrap()["suggested"], "nobody");
 
+    // Forged requests for connections; a host with such an address refuses what it did not ask for.
+    let (wire, target) =
+        (Wire::of(&hosts.attacker).unwrap(), wire::hardware_address(&hosts.pbx).unwrap());
+    let forged = (0..3000_u32).map(|n| {
+        let [_, _, high, low] = n.to_be_bytes();
+        IpAddr::from([198, 18 + high, low, 7])
+    });
+    for source in forged.chain([ATTACKERS[3], ATTACKERS6[1]]) {
+        let syn = Frame::from(source).target_mac(target).tcp(8000).tcp_flags(flag::SYN);
+        wire.send(&syn.payload([]).build()).unwrap();
+    }
+    let is_counted = || ringfence.status().unwrap().reasons["other-port"].packets >= 3002;
+    assert!(until(SOON, is_counted), "{:?}", ringfence.status().unwrap().reasons);
+    let one = suggested(&ringfence, &hosts, 8000).unwrap();
+    assert_eq!((&one["suggested"], users(&one).len()), (&"nobody".into(), 0), "{one:#}");
+    assert_eq!(one["public"]["networks"], 0, "{one:#}");
+    assert_eq!(one["public"]["last"], Value::Null, "{one:#}");
+
     // A database for a trusted network and a stranger, over both families, and a name of a phone.
     let strangers = [ATTACKERS[1], ATTACKERS6[1]];
-    assert!(connects(&hosts, ATTACKERS[0], 5432) && connects(&hosts, ATTACKERS6[0], 5432));
-    assert!(strangers.into_iter().all(|stranger| connects(&hosts, stranger, 8000)));
+    let uses = |source, port| answers(&mut dial(&hosts, source, port).unwrap());
+    assert!(uses(ATTACKERS[0], 5432) && uses(ATTACKERS6[0], 5432));
+    assert!(strangers.into_iter().all(|stranger| uses(stranger, 8000)));
     let [client, server] = [69, 123].map(|port| socket(&hosts.attacker, ATTACKERS[1], port));
     assert!(arrives(&client, &tftp));
     // The host asks for the time: the reply is no use of its own service.
@@ -223,6 +244,7 @@ fn what_is_used_by_whom_is_recorded() {
     ringfence.restart(&hosts.pbx).unwrap();
     reload(&mut ringfence, "exposure: {dry_run: true, closed: [rabbitmq]}\n");
     assert!(until(SOON * 4, || {
+        // A connection without data is a use too.
         assert!(connects(&hosts, ATTACKERS[1], 5672));
         !users(&suggested(&ringfence, &hosts, 5672).unwrap()).is_empty()
     }));

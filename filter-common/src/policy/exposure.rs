@@ -40,7 +40,8 @@ pub fn admit<T: Tables + ?Sized>(words: Words, open: Code, tables: &T) -> Code {
     if is_reply {
         return open;
     }
-    if guards & RECORDED != 0 {
+    // The request for a TCP connection may be forged: `learn::note_visit` records its users.
+    if !tcp && guards & RECORDED != 0 {
         tables.visited(source, tcp, port, now);
     }
     if guards & OPEN_TO_ALL != 0 {

@@ -176,6 +176,13 @@ pub fn protected(directory: &Path) -> Result<Vec<String>> {
     Ok(on.map(|(_, name)| name).collect())
 }
 
+/// Whether each link of a directory also has the classifier of outgoing packets.
+pub(super) fn hears_all(directory: &Path) -> Result<bool> {
+    let names = names(directory)?;
+    let of = |kind| names.iter().filter_map(move |name| parse(kind, name));
+    Ok(of(LINK).all(|link| of(EGRESS).any(|out| out == link)))
+}
+
 /// The usual mount point of the BPF file system.
 const USUAL: &str = "/sys/fs/bpf";
 
@@ -315,6 +322,19 @@ mod tests {
         assert_eq!(parse(EGRESS, "out-1-eth0:20"), Some((1, "eth0.20".to_owned())));
         assert_eq!(parse(LINK, "BANS_V4"), None);
         assert_eq!(parse(LINK, "link-x-eth0"), None);
+    }
+
+    #[test]
+    fn links_with_and_without_a_classifier() {
+        let directory = tempfile::tempdir().unwrap();
+        let add = |name| fs::write(directory.path().join(name), "").unwrap();
+        assert!(hears_all(directory.path()).unwrap());
+        for (link, out) in [("link-0-eth0", "out-0-eth0"), ("link-1-eth0:20", "out-1-eth0:20")] {
+            add(link);
+            assert!(!hears_all(directory.path()).unwrap(), "{link}");
+            add(out);
+            assert!(hears_all(directory.path()).unwrap(), "{out}");
+        }
     }
 
     #[test]

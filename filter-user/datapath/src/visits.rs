@@ -20,6 +20,7 @@ use super::bans::unless_missing;
 use super::batch;
 use super::config_map::ConfigMap;
 use super::configure::PortMap;
+use super::pins;
 
 /// The most ports.
 const PORTS_MAX: usize = VISITED_PORTS as usize;
@@ -119,7 +120,8 @@ pub struct Uses {
     pub last: Option<KernelTime>,
 }
 
-/// What the program has recorded into the maps that are pinned in `directory`; `None` if there are none.
+/// What the program has recorded into the maps that are pinned in `directory`; `None` if there are none. Without
+/// TCP ports if an interface has no classifier of outgoing packets, because their users would be missing.
 ///
 /// # Errors
 ///
@@ -137,7 +139,9 @@ pub fn visits(directory: &Path) -> Result<Option<Vec<PortVisits>>> {
     networks.sort_unstable_by_key(|(_, visitor)| std::cmp::Reverse(visitor.last));
     let ports = batch::entries::<u32, abi::Visits>(ports.map().fd());
     let ports = ports.context("read the recorded ports")?.into_iter();
-    Ok(Some(ports.map(|(key, visits)| port_visits(key, visits, &networks)).collect()))
+    let has_tcp = pins::hears_all(directory)?;
+    let ports = ports.map(|(key, visits)| port_visits(key, visits, &networks));
+    Ok(Some(ports.filter(|port| has_tcp || !port.tcp).collect()))
 }
 
 /// The ports among these that the program closes to strangers, by the maps that are pinned in `directory`,

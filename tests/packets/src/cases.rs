@@ -70,6 +70,8 @@ pub struct Case {
     pub before: Vec<Step>,
     /// The reason the frame must have.
     pub expect: Reason,
+    /// Whether the frame shows that its source uses a port.
+    pub uses: bool,
     /// Whether the row runs in the kernel too: a frame without an Ethernet header does not.
     pub kernel: bool,
 }
@@ -99,7 +101,14 @@ impl Case {
     pub fn new(name: impl Into<String>, packet: Vec<u8>, expect: Reason) -> Self {
         let kernel = packet.len() >= KERNEL_FRAME_MIN;
         let world = World::default();
-        Self { name: name.into(), packet, world, before: Vec::new(), expect, kernel }
+        let before = Vec::new();
+        Self { name: name.into(), packet, world, before, expect, uses: false, kernel }
+    }
+
+    /// The row whose frame shows that its source uses a port.
+    #[must_use]
+    pub fn using(self) -> Self {
+        Self { uses: true, ..self }
     }
 
     /// The row in another world.
@@ -162,6 +171,7 @@ impl Case {
             // Its entry counts it, and does not drop it.
             expected.bans += 1;
         }
+        expected.uses += u64::from(self.uses);
         match self.expect {
             Reason::Banned | Reason::BannedNetwork | Reason::Throttled => {
                 expected.bans = expected.bans.max(before.bans + 1);

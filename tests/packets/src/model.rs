@@ -1,14 +1,14 @@
 //! The tables on the host: plain memory in place of the BPF maps, filled by the same writers.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use filter_common::abi::{
     AWAITED, BanEntry, Buckets, Challenged, Config, Flooder, NONCES, NetworkEntry, Peer,
-    SHARED_BUCKETS, Signature,
+    SHARED_BUCKETS, Signature, visited_key, visitor_key,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{self, lines_for};
@@ -43,6 +43,8 @@ pub struct Tally {
     pub flooders: u64,
     /// Packets with a User-Agent of the signatures.
     pub signatures: u64,
+    /// Networks that use ports whose users are recorded.
+    pub uses: u64,
 }
 
 /// The gates of a [`World`].
@@ -141,6 +143,7 @@ pub struct Model {
     networks: Vec<(IpNet, Cell<NetworkEntry>)>,
     ports: HashMap<(bool, u16), u8>,
     guards: HashMap<(bool, u16), u8>,
+    visitors: RefCell<HashSet<[u64; 2]>>,
     asked: HashMap<(Address, u16), u64>,
     trusted: Vec<IpNet>,
     sources: Lines,
@@ -205,6 +208,7 @@ impl Model {
             networks: networks.map(|(network, entry)| (network, Cell::new(entry))).collect(),
             ports,
             guards: world.guards.iter().map(|(tcp, port, open)| ((*tcp, *port), *open)).collect(),
+            visitors: RefCell::default(),
             asked: world.asked.iter().map(asked).collect(),
             trusted: world.trusted.clone(),
             sources: Lines::default(),
@@ -264,6 +268,7 @@ impl Model {
             peers_dropped: self.peers.values().map(|peer| peer.get().dropped).sum(),
             flooders: self.flooders.borrow().values().map(|flooder| flooder.packets).sum(),
             signatures: signatures.sum(),
+            uses: self.visitors.borrow().len() as u64,
         }
     }
 }
@@ -594,6 +599,10 @@ impl Tables for Model {
 
     fn guards(&self, tcp: bool, port: u16) -> u8 {
         self.guards.get(&(tcp, port)).copied().unwrap_or(0)
+    }
+
+    fn visited(&self, source: Address, tcp: bool, port: u16, _now: u64) {
+        self.visitors.borrow_mut().insert(visitor_key(source, visited_key(tcp, port)));
     }
 
     fn asked(&self, other: Address, port: u16) -> Option<u64> {

@@ -76,7 +76,12 @@ fn tcp([stranger, network]: &[&str; 2]) -> Vec<Case> {
             world().peer(stranger, In(60)),
             ClosedPort,
         ),
-        row("a recorded port", &open(80), world(), OtherPort),
+        row(
+            "a request for a connection, which may be forged, is no use",
+            &open(80),
+            world(),
+            OtherPort,
+        ),
         row("data with the first packet to it", &open(80).payload(*b"x"), world(), OtherPort),
         row("a recorded port in a dry run", &open(5434), world(), ClosedPort),
         row("a recorded port in a dry run, trusted", &open(5434), world().trust(network), Trusted),
@@ -90,7 +95,7 @@ fn udp([stranger, network]: &[&str; 2]) -> Vec<Case> {
     vec![
         row("a datagram", &to(69), world(), ClosedPort),
         row("a datagram of a trusted source", &to(69), world().trust(network), Trusted),
-        row("a datagram to a recorded port", &to(514), world(), OtherPort),
+        row("a datagram to a recorded port", &to(514), world(), OtherPort).using(),
         row("a reply to a recorded port", &to(514), world().ask(stranger, 514, Ago(1)), OtherPort),
         row("nobody asked", &to(123), world(), ClosedPort),
         row("a reply", &to(123), asked(Ago(1)), OtherPort),

@@ -403,6 +403,16 @@ impl Peers for Live {
         self.model.port_classes(tcp, port)
     }
 
+    fn guards(&self, tcp: bool, port: u16) -> u8 {
+        self.model.guards(tcp, port)
+    }
+
+    fn is_loopback(&self) -> bool {
+        false
+    }
+
+    fn visited(&self, _by: Address, _tcp: bool, _port: u16, _now: u64) {}
+
     fn asked(&self, _other: Address, _port: u16) -> Option<u64> {
         None
     }
