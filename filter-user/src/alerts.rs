@@ -10,6 +10,7 @@
 //! Must never delay a ban, send more than one message of an alert at a time, or grow with what an attacker sends.
 
 mod backlog;
+mod kept;
 mod message;
 mod plan;
 pub mod text;
@@ -31,7 +32,7 @@ use jiff::{Timestamp, Zoned};
 use log::{info, warn};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch as settings};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use self::backlog::{Backlog, Done as Paged};
 use self::message::{Message, bounded, size};
@@ -67,6 +68,10 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often the log says that bans were not passed on.
 const SAY_EVERY: Duration = Duration::from_mins(1);
 
+/// At a stop, how long messages on their way have, and how long what waits for actions has to be kept.
+const LAST_MESSAGES: Duration = Duration::from_secs(1);
+const KEEPING: Duration = Duration::from_secs(10);
+
 /// The longest host name that is shown.
 const HOST_MAX: usize = 64;
 
@@ -94,6 +99,7 @@ enum Input {
     Look(Box<Facts>),
     Test(Test),
     Tested(Key),
+    Stop(oneshot::Sender<()>),
 }
 
 /// The way to the task. Nothing here waits.
@@ -173,6 +179,18 @@ impl Handle {
         asked.map_err(|_full| "too much is going on; try again later".to_owned())?;
         Ok(result)
     }
+
+    /// Ends the task, which keeps what waits for actions until the next start.
+    pub async fn stop(&self) {
+        let (reply, stopped) = oneshot::channel();
+        let stop = async {
+            drop(self.inputs.send(Input::Stop(reply)).await);
+            drop(stopped.await);
+        };
+        if timeout(LAST_MESSAGES + 2 * KEEPING, stop).await.is_err() {
+            warn!("what waits for actions is lost: it could not be written in time");
+        }
+    }
 }
 
 /// Starts the task.
@@ -204,6 +222,9 @@ pub fn start(config: &Config) -> Handle {
         itself: input,
     };
     teller.configure(&changed.borrow());
+    let state = config.paths.state.clone();
+    let actions: Vec<String> = config.actions.keys().cloned().collect();
+    tokio::task::spawn_blocking(move || kept::sweep(&state, &actions));
     tokio::spawn(teller.run(changed, inputs, bans));
     handle
 }
@@ -267,14 +288,15 @@ impl Target {
         Self::new(Way::of_alert(alert), Course::Alert(alert.clone(), plan), generation)
     }
 
-    fn of_action(action: &Action, generation: u64, state: &Path) -> Self {
+    fn of_action(name: &str, action: &Action, generation: u64, state: &Path) -> Self {
         let plan = Plan::new(Pace {
             group: Duration::ZERO,
             limit: None,
             room: ACTION_ROOM,
             batch: (ACTION_BATCH, BYTES_MAX),
         });
-        let backlog = Backlog::new(state.join(format!("action-{generation}")));
+        let backlog =
+            Backlog::new(state.join(format!("action-{generation}")), kept::place(state, name));
         let course = Course::Action(action.clone(), plan, backlog);
         Self::new(Way::of_action(action), course, generation)
     }
@@ -318,7 +340,7 @@ impl Target {
         if !is_wanted || !is_of {
             return;
         }
-        if backlog.is_empty() && room(plan) > 0 {
+        if !backlog.is_ahead() && room(plan) > 0 {
             plan.add(OF_ACTION, event.clone(), size(event));
         } else if !backlog.push(event) {
             plan.lose(OF_ACTION, 1);
@@ -337,6 +359,9 @@ impl Target {
     /// Takes what was done with the file.
     fn paged(&mut self, name: &str, done: Paged) {
         let Course::Action(_, plan, backlog) = &mut self.course else { return };
+        if let Paged::Taken(Err(why)) = &done {
+            warn!("action {name}: what waited before this start is lost: {why}");
+        }
         let (events, lost) = backlog.done(done, room(plan));
         add(plan, events);
         if lost > 0 {
@@ -591,13 +616,20 @@ impl Teller {
                         self.paged(&name, generation, done);
                     }
                 }
-                Some(input) = inputs.recv() => self.take(input),
+                Some(input) = inputs.recv() => {
+                    let Input::Stop(reply) = input else {
+                        self.take(input);
+                        continue;
+                    };
+                    self.take_bans(&mut bans);
+                    self.count_lost();
+                    self.stop().await;
+                    reply.send(()).ok();
+                    return;
+                }
                 Some(ban) = bans.recv() => {
                     self.take_ban(ban);
-                    for _ in 0..BANS_WAITING {
-                        let Ok(ban) = bans.try_recv() else { break };
-                        self.take_ban(ban);
-                    }
+                    self.take_bans(&mut bans);
                 }
                 _ = tick.tick(), if !is_idle => {}
             }
@@ -622,8 +654,8 @@ impl Teller {
                 |target| matches!(&target.course, Course::Action(settings, ..) if settings == action),
             );
             self.generation += 1;
-            let target =
-                same.unwrap_or_else(|| Target::of_action(action, self.generation, &self.state));
+            let new = || Target::of_action(name, action, self.generation, &self.state);
+            let target = same.unwrap_or_else(new);
             self.targets.insert(key, target);
         }
         self.publish();
@@ -642,7 +674,41 @@ impl Teller {
                     target.problem = None;
                 }
             }
+            // The task takes it itself.
+            Input::Stop(_) => {}
         }
+    }
+
+    /// Keeps what waits for actions in files. What is on its way then may be sent again after the next start.
+    async fn stop(mut self) {
+        let end = Instant::now() + LAST_MESSAGES;
+        while let Ok(Some(sent)) = timeout_at(end, self.sending.join_next()).await {
+            if let Ok(done) = sent {
+                self.done(done);
+            }
+        }
+        self.sending.abort_all();
+        let end = Instant::now() + KEEPING;
+        while let Ok(Some(paged)) = timeout_at(end, self.paging.join_next()).await {
+            if let Ok((name, generation, done)) = paged {
+                self.paged(&name, generation, done);
+            }
+        }
+        let keep = move || {
+            for ((_, name), target) in &mut self.targets {
+                let Course::Action(_, plan, backlog) = &mut target.course else { continue };
+                let waiting = plan.waiting().saturating_add(backlog.len());
+                let (first, lost) = plan.rest();
+                let path = kept::place(&self.state, name);
+                if let Err(why) = kept::keep(&path, &first, &backlog.rest(), lost) {
+                    warn!(
+                        "action {name}: {waiting} bans or ends of bans are lost: cannot keep them in {}: {why}",
+                        path.display()
+                    );
+                }
+            }
+        };
+        drop(timeout_at(end, tokio::task::spawn_blocking(keep)).await);
     }
 
     fn tell(&mut self, told: &[Occurrence]) {
@@ -658,6 +724,14 @@ impl Teller {
         let event = bounded(event);
         for target in self.targets.values_mut() {
             target.take_ban(&event);
+        }
+    }
+
+    /// Takes the bans that wait now.
+    fn take_bans(&mut self, bans: &mut mpsc::Receiver<ActionEvent>) {
+        for _ in 0..BANS_WAITING {
+            let Ok(ban) = bans.try_recv() else { break };
+            self.take_ban(ban);
         }
     }
 

@@ -225,6 +225,9 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     controller.stop_lifting();
     sources.remember(&controller, true);
     drop(sources);
+    if let Some(alerts) = controller.alerts() {
+        alerts.stop().await;
+    }
     server.abort();
     watch.abort();
     store.end();

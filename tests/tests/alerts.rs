@@ -304,7 +304,7 @@ fn what_hangs_or_fails_delays_no_ban() {
         started = started.display(),
     );
     site.how("stall");
-    let ringfence = site.start(&more);
+    let mut ringfence = site.start(&more);
     assert!(site.reaches(0));
     let began = Instant::now();
     for (place, address) in ATTACKERS.into_iter().enumerate().take(3) {
@@ -357,6 +357,15 @@ fn what_hangs_or_fails_delays_no_ban() {
     let metrics = ringfence.client().run(&["metrics"], false).unwrap().success("metrics").unwrap();
     let line = r#"ringfence_alert_up{kind="action",name="fails"} 0"#;
     assert!(metrics.stdout.contains(line), "{}", metrics.stdout);
+
+    // What still waits is not lost by a stop and a start.
+    let before = row(&ringfence, "hangs")["waiting"].as_u64().unwrap();
+    assert!(before > 9000, "{before}");
+    ringfence.stop().unwrap();
+    ringfence.restart(&site.hosts.pbx).unwrap();
+    let waiting = || row(&ringfence, "hangs")["waiting"].as_u64().unwrap();
+    // A message may have been given up.
+    assert!(until(SOON, || (before - 100..=before).contains(&waiting())), "{before} {}", waiting());
     drop((ringfence, site));
     nothing_is_left().unwrap();
 }

@@ -1,7 +1,8 @@
 //! The events of an action for which there is no room in memory: lines of JSON in a file without a name, in their
 //! order.
 //!
-//! What is read and written is a [`Job`] for another thread; this module only keeps the places.
+//! What is read and written is a [`Job`] for another thread; this module only keeps the places. The first job takes
+//! what an earlier daemon has [kept](super::kept).
 //!
 //! Must never wait for a disk, or grow without a bound.
 
@@ -13,9 +14,11 @@ use std::sync::Arc;
 
 use api::ActionEvent;
 
+use super::kept::{self, Kept};
+
 /// The most events, and the most of their bytes.
 pub(super) const EVENTS_MAX: u64 = 100_000;
-const BYTES_MAX: u64 = 128 << 20;
+pub(super) const BYTES_MAX: u64 = 128 << 20;
 
 /// The most bytes that wait to be written.
 const BUFFER_MAX: usize = 4 << 20;
@@ -27,6 +30,8 @@ const READ: usize = 128 << 10;
 #[derive(Debug)]
 pub(super) struct Backlog {
     path: PathBuf,
+    /// Where an earlier daemon may have kept events, until they are taken.
+    kept: Option<PathBuf>,
     file: Option<Arc<File>>,
     /// The place of the first event in the file, and the end of the last one.
     begin: u64,
@@ -42,12 +47,14 @@ pub(super) struct Backlog {
 
 /// What has to be done with the file.
 pub(super) enum Job {
+    Take(PathBuf),
     Write { path: PathBuf, file: Option<Arc<File>>, at: u64, lines: Vec<u8> },
     Read { file: Arc<File>, at: u64, length: usize },
 }
 
 /// How it went.
 pub(super) enum Done {
+    Taken(io::Result<Option<Kept>>),
     Written { file: Option<Arc<File>>, lines: Vec<u8>, result: io::Result<()> },
     Read(io::Result<Vec<u8>>),
 }
@@ -56,6 +63,7 @@ impl Job {
     /// Does it, which may take as long as the disk takes.
     pub(super) fn run(self) -> Done {
         match self {
+            Self::Take(path) => Done::Taken(kept::take(&path)),
             Self::Write { path, file, at, lines } => {
                 let file = match file.map_or_else(|| nameless(&path).map(Arc::new), Ok) {
                     Ok(file) => file,
@@ -87,10 +95,11 @@ fn nameless(path: &Path) -> io::Result<File> {
 }
 
 impl Backlog {
-    /// An empty one, whose file is made at `path` if it is needed.
-    pub(super) fn new(path: PathBuf) -> Self {
+    /// An empty one, whose file is made at `path` if it is needed. Events may be kept at `kept`.
+    pub(super) fn new(path: PathBuf, kept: PathBuf) -> Self {
         Self {
             path,
+            kept: Some(kept),
             file: None,
             begin: 0,
             end: 0,
@@ -110,6 +119,11 @@ impl Backlog {
 
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether a new event would be behind others, which may be in a file that is not read yet.
+    pub(super) fn is_ahead(&self) -> bool {
+        !self.is_empty() || self.kept.is_some()
     }
 
     /// Why the file cannot be used, once.
@@ -138,7 +152,9 @@ impl Backlog {
         if self.is_busy {
             return None;
         }
-        let job = if room > 0 && self.in_file > 0 {
+        let job = if let Some(kept) = &self.kept {
+            Job::Take(kept.clone())
+        } else if room > 0 && self.in_file > 0 {
             let file = Arc::clone(self.file.as_ref()?);
             let left = usize::try_from(self.end - self.begin).unwrap_or(usize::MAX);
             Job::Read { file, at: self.begin, length: left.min(READ) }
@@ -159,7 +175,7 @@ impl Backlog {
 
     /// The first events, at most this many, if they are still in memory.
     pub(super) fn first(&mut self, room: usize) -> Vec<ActionEvent> {
-        if self.is_busy || self.in_file > 0 {
+        if self.is_busy || self.in_file > 0 || self.kept.is_some() {
             return Vec::new();
         }
         let (events, length, lines) = parsed(&self.buffer, room);
@@ -172,6 +188,15 @@ impl Backlog {
     pub(super) fn done(&mut self, done: Done, room: usize) -> (Vec<ActionEvent>, u64) {
         self.is_busy = false;
         match done {
+            Done::Taken(taken) => {
+                self.kept = None;
+                let Ok(Some(Kept { file, begin, end, events, lost })) = taken else {
+                    return (Vec::new(), 0);
+                };
+                self.file = Some(Arc::new(file));
+                (self.begin, self.end, self.in_file) = (begin, end, events);
+                (Vec::new(), lost)
+            }
             Done::Written { file, lines, result } => {
                 self.file = file;
                 let events = std::mem::take(&mut self.in_job);
@@ -209,11 +234,34 @@ impl Backlog {
         }
     }
 
+    /// The file with the place of its events, their number, and the lines after them. Without what a job writes.
+    pub(super) fn rest(&mut self) -> Rest {
+        let file = self.file.take().filter(|_| self.in_file > 0);
+        let lines = std::mem::take(&mut self.buffer);
+        Rest {
+            file,
+            begin: self.begin,
+            end: self.end,
+            events: self.in_file + self.in_buffer,
+            lines,
+        }
+    }
+
     /// Begins with another file. Returns the number of events in the old one.
     fn forget(&mut self) -> u64 {
         (self.file, self.begin, self.end) = (None, 0, 0);
         std::mem::take(&mut self.in_file)
     }
+}
+
+/// All that a backlog has.
+#[derive(Debug)]
+pub(super) struct Rest {
+    pub(super) file: Option<Arc<File>>,
+    pub(super) begin: u64,
+    pub(super) end: u64,
+    pub(super) events: u64,
+    pub(super) lines: Vec<u8>,
 }
 
 /// The events of the first lines, at most this many, and the length and number of the lines.
@@ -251,10 +299,19 @@ mod tests {
         }
     }
 
+    /// One for which nothing is kept.
+    fn new(directory: &Path) -> Backlog {
+        let mut backlog = Backlog::new(directory.join("action"), directory.join("kept"));
+        let job = backlog.job(0).unwrap();
+        assert_eq!(backlog.done(job.run(), 0), (Vec::new(), 0));
+        assert!(backlog.take_problem().is_none() && !backlog.is_ahead());
+        backlog
+    }
+
     #[test]
     fn the_file_has_no_name_and_only_the_last_ones_are_lost() {
         let directory = TempDir::new().unwrap();
-        let mut backlog = Backlog::new(directory.path().join("action"));
+        let mut backlog = new(directory.path());
         let mut pushed = 0;
         while backlog.push(&event(0)) {
             pushed += 1;
@@ -270,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_loses_nothing_that_memory_has_room_for() {
-        let mut backlog = Backlog::new(PathBuf::from("/nonexistent/action"));
+        let mut backlog = new(Path::new("/nonexistent"));
         for number in 0..10 {
             assert!(backlog.push(&event(number)));
         }
@@ -287,7 +344,7 @@ mod tests {
         #[test]
         fn nothing_is_lost_or_out_of_order(steps in proptest::collection::vec((0..4_u8, 0..40_usize), 0..200)) {
             let directory = TempDir::new().unwrap();
-            let mut backlog = Backlog::new(directory.path().join("action"));
+            let mut backlog = new(directory.path());
             let (mut pushed, mut out) = (0, Vec::new());
             let mut job: Option<Job> = None;
             for (step, size) in steps.into_iter().chain([(3, 1000); 40]).chain([(1, 100_000), (2, 100_000), (3, 100_000)]) {

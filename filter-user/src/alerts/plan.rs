@@ -196,6 +196,20 @@ impl<K: Copy + Ord, E: Clone> Plan<K, E> {
         Some(parcel)
     }
 
+    /// Gives back all events that were not sent, and the number of those that are only counted.
+    pub(super) fn rest(&mut self) -> (Vec<E>, u64) {
+        let (mut events, mut more) = (Vec::new(), 0_u64);
+        if let Some(Sending { parcel, .. }) = self.sending.take() {
+            events.extend(parcel.events);
+            more = more.saturating_add(parcel.more);
+        }
+        for waiting in std::mem::take(&mut self.groups).into_values() {
+            events.extend(waiting.events.into_iter().map(|(event, _)| event));
+            more = more.saturating_add(waiting.more);
+        }
+        (events, more)
+    }
+
     /// Takes the outcome of sending the last message. Returns whether it is given up.
     pub(super) fn done(&mut self, now: Duration, is_sent: bool) -> bool {
         let Some(mut sending) = self.sending.take() else { return false };

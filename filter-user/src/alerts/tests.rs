@@ -89,6 +89,46 @@ async fn ten_thousand_bans_at_once_delay_nobody_and_none_is_lost() {
     assert!(longest < 80_000, "{longest}");
 }
 
+/// A stop while nobody takes any, and a start when somebody does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_outlives_a_restart() {
+    const BANS: u32 = 5000;
+    let directory = TempDir::new().unwrap();
+    let (file, mark) = (directory.path().join("bans"), directory.path().join("mark"));
+    let first = format!("test -e {} || exit 1;", mark.display());
+    let config = config(&format!(
+        "actions: {{report: {{{}}}}}\npaths: {{state: {}}}\n",
+        to(&file, &first),
+        directory.path().display()
+    ));
+    let kept = kept::place(directory.path(), "report");
+    let waiting = |handle: &Handle| handle.rows().actions[0].waiting;
+    let before = start(&config);
+    for number in 0..BANS {
+        before.ban(|| ban(number));
+    }
+    until(|| waiting(&before) == u64::from(BANS)).await;
+    before.stop().await;
+    assert!(kept.exists());
+    // As it was, and some more.
+    let between = start(&config);
+    between.ban(|| ban(BANS));
+    until(|| waiting(&between) == u64::from(BANS) + 1).await;
+    assert!(!kept.exists());
+    between.stop().await;
+
+    fs::write(&mark, "").unwrap();
+    let after = start(&config);
+    until(|| after.rows().actions[0].events == u64::from(BANS) + 1).await;
+    let messages: Vec<ActionMessage> = documents(&file);
+    let events = messages.iter().flat_map(|message| &message.events);
+    let events: Vec<u32> = events.map(|event| event.network.parse().unwrap()).collect();
+    assert!(events.iter().copied().eq(0..=BANS), "all, once, in their order");
+    assert_eq!(messages.iter().map(|message| message.lost).sum::<u64>(), 0);
+    after.stop().await;
+    assert!(!kept.exists(), "nothing waits");
+}
+
 /// Nobody takes any: memory and file have a bound, and what is beyond it is counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bans_that_nobody_takes_are_counted() {
