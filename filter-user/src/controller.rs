@@ -13,6 +13,7 @@ mod digest;
 mod enforcement;
 mod feeds;
 mod fleet;
+mod fleet_maintenance;
 mod geo;
 mod happened;
 mod jail_bans;
@@ -177,6 +178,7 @@ impl<D: Datapath> Controller<D> {
         controller.load_geo(&decisions);
         controller.find_left_over_feeds();
         controller.load_fleet(&decisions);
+        controller.load_fleet_maintenance(&decisions, now);
         controller.find_left_over_of_fleet();
         for (who, record) in controller.escalation.load(offences, now.kernel) {
             controller.store().set_offences(who, record);

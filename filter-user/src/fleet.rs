@@ -58,6 +58,17 @@ pub fn status(fleet: &Fleet) -> String {
             line(&mut text, &format!("this host's clock is {} the servers'", ahead(off)));
         }
     }
+    if let Some(asked) = fleet.report.as_ref().and_then(|report| report.maintenance.as_ref())
+        && asked.seconds > 0
+    {
+        let what = match &fleet.maintenance_refused {
+            Some(why) => format!("SIP is not closed here: {}", shown_text(why)),
+            None => "SIP is closed here".to_owned(),
+        };
+        let comment = shown_text(&asked.comment);
+        let purpose = if comment.is_empty() { comment } else { format!(" ({comment})") };
+        line(&mut text, &format!("maintenance of the fleet{purpose}: {what}"));
+    }
     if !fleet.cut.is_empty() {
         line(
             &mut text,

@@ -267,7 +267,14 @@ pub fn maintenance(state: &MaintenanceState) -> String {
     if !state.enforcing {
         return format!("dry run: SIP stays open; it would be closed {until}, {whom}\n");
     }
-    format!("SIP is closed for maintenance {until}, {whom}\n")
+    let by = match state.comment.as_deref() {
+        Some(comment) if state.by_fleet && !comment.is_empty() => {
+            format!(", by the fleet: {}", shown_text(comment))
+        }
+        _ if state.by_fleet => ", by the fleet".to_owned(),
+        _ => String::new(),
+    };
+    format!("SIP is closed for maintenance {until}, {whom}{by}\n")
 }
 
 /// `reload`.
@@ -678,7 +685,14 @@ mod tests {
         of_jails.enforcing = false;
         let of_ban = Banned { enforcing: false, ..replacing() };
         let until = Some("2026-01-02T00:00:00Z".to_owned());
-        let closed = MaintenanceState { on: true, enforcing: false, until, closed_to_known: false };
+        let closed = MaintenanceState {
+            on: true,
+            enforcing: false,
+            until,
+            closed_to_known: false,
+            by_fleet: false,
+            comment: None,
+        };
         let texts = [status(&of_status), jails(&of_jails), banned(&of_ban), maintenance(&closed)];
         for text in texts {
             assert!(text.contains("dry run"), "{text}");

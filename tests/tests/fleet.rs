@@ -266,6 +266,77 @@ fn a_host_that_goes_mad_is_bounded_and_cut_off() {
     nothing_is_left().unwrap();
 }
 
+#[test]
+#[ignore = "requires root: network namespaces, BPF, Debian's package nats-server"]
+fn maintenance_of_the_fleet_is_accepted_bounded_and_ends() {
+    let mut fleet =
+        Fleet::new(["  accept: {maintenance: 1h}\n", "", "  accept: {maintenance: 1m}\n"]);
+    let Fleet { hosts, nats, lan } = &mut fleet;
+    let state =
+        |host: &Pbx| -> Value { host.ringfence.client().ask(&["maintenance", "status"]).unwrap() };
+    let is_closed = |host: &Pbx| state(host)["on"] == true;
+    let refused = |host: &Pbx| host.fleet()["maintenance_refused"].clone();
+    // Only the administrator's key closes.
+    let mad = lan.host("mad", &[Ipv4Addr::new(192, 0, 2, 99).into()]).unwrap();
+    let forged = r#"{"v":1,"seconds":600,"closed_to_known":true}"#.to_owned();
+    let forged = vec![("maintenance.all".to_owned(), forged)];
+    assert_eq!(nats.store(&mad, "pbx-3", forged).unwrap(), 1);
+    let of_two_hours = ["maintenance", "on", "--for", "2h", "--comment", "new database"];
+    nats.administer(&of_two_hours).unwrap();
+    assert!(
+        until(SOON, || is_closed(&hosts[0]) && is_closed(&hosts[2])),
+        "{}",
+        hosts[0].agent.log()
+    );
+    let first = state(&hosts[0]);
+    assert_eq!((&first["by_fleet"], &first["comment"]), (&true.into(), &"new database".into()));
+    let end: Timestamp = first["until"].as_str().unwrap().parse().unwrap();
+    let left = end.duration_since(Timestamp::now()).as_secs();
+    assert!((3000..=3600).contains(&left), "{left}");
+    assert!(until(SOON, || refused(&hosts[1]).is_string()) && !is_closed(&hosts[1]));
+    // A host's own administrator opens it, and it stays open.
+    hosts[0].tell("maintenance off");
+    assert!(until(SOON, || refused(&hosts[0]).is_string()) && !is_closed(&hosts[0]));
+    // The servers, the agent and the daemon die: the kernel opens in time.
+    nats.kill_server(0).unwrap();
+    hosts[2].agent.kill().unwrap();
+    hosts[2].ringfence.kill().unwrap();
+    assert!(until(2 * SOON, || !is_closed_in_kernel(&hosts[2])));
+    let Pbx { ringfence, place, .. } = &mut hosts[2];
+    ringfence.restart(place).unwrap();
+    nats.start_server(0).unwrap();
+    hosts[2].agent = Agent::start(&hosts[2].place, &hosts[2].ringfence).unwrap();
+    for host in hosts.iter() {
+        host.becomes("connected");
+    }
+    // The record is still there, but has had its minute.
+    assert!(until(SOON, || refused(&hosts[2]).is_string()) && !is_closed(&hosts[2]));
+    // Another one closes where time is left, until it ends for all.
+    nats.administer(&["maintenance", "on", "--for", "10m"]).unwrap();
+    assert!(until(SOON, || is_closed(&hosts[0])));
+    nats.administer(&["maintenance", "off"]).unwrap();
+    assert!(until(SOON, || !is_closed(&hosts[0])));
+    assert!(!is_closed(&hosts[1]) && !is_closed(&hosts[2]));
+    let changes = || -> Vec<String> {
+        let page: Value = hosts[0].ringfence.client().ask(&["history"]).unwrap();
+        let rows = page["history"].as_array().unwrap().iter().rev();
+        let of_fleet = rows.filter(|row| row["by"] == "the fleet");
+        of_fleet.map(|row| row["action"].as_str().unwrap().to_owned()).collect()
+    };
+    let expected = ["close SIP for 1h: new database", "close SIP for 10m", "open SIP"];
+    assert!(until(SOON, || changes() == expected), "{:?}", changes());
+    drop(mad);
+    drop(fleet);
+    nothing_is_left().unwrap();
+}
+
+/// Whether SIP is closed, according to the maps: no daemon is needed.
+fn is_closed_in_kernel(host: &Pbx) -> bool {
+    let state = host.ringfence.client().run(&["maintenance", "status", "--json"], false).unwrap();
+    let state: Value = serde_json::from_str(&state.stdout).unwrap();
+    state["on"] == true
+}
+
 /// Variables with which a process has a clock that is off by so much.
 fn clock(off: &str) -> Vec<(String, String)> {
     if off.is_empty() {

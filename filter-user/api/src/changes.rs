@@ -174,6 +174,7 @@ pub struct ChangedSetting {
 /// Whether SIP is closed for maintenance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
+#[expect(clippy::struct_excessive_bools, reason = "the keys are documented")]
 pub struct MaintenanceState {
     /// Whether it is closed.
     pub on: bool,
@@ -183,4 +184,10 @@ pub struct MaintenanceState {
     pub until: Option<String>,
     /// Whether it is closed to known peers too.
     pub closed_to_known: bool,
+    /// Whether the administrator of the fleet closed it.
+    #[serde(default)]
+    pub by_fleet: bool,
+    /// The purpose, if the administrator of the fleet closed it; otherwise null.
+    #[serde(default)]
+    pub comment: Option<String>,
 }

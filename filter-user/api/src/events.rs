@@ -69,6 +69,9 @@ pub enum Event {
         on: bool,
         /// When it opens by itself; null if it is open.
         until: Option<String>,
+        /// Whether the administrator of the fleet closed it.
+        #[serde(default)]
+        by_fleet: bool,
     },
     /// The client was too slow, so that it has missed events.
     Gap {

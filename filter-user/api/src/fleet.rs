@@ -45,6 +45,8 @@ pub struct Fleet {
     pub spared: BTreeMap<String, u64>,
     /// Hosts that `fleet cut` has cut off here, or `all`.
     pub cut: Vec<String>,
+    /// Why SIP is not closed for the maintenance that the fleet asks for; null if it is, or if there is none.
+    pub maintenance_refused: Option<String>,
     /// The other hosts, by name.
     pub hosts: Vec<FleetHost>,
     /// Whether bans drop packets; false if nothing is enforced, such as in a dry run.
@@ -103,6 +105,9 @@ pub struct FleetReport {
     pub strange: u64,
     /// How far this host's clock is ahead of the servers', in milliseconds; null until it is known.
     pub clock_ms: Option<i64>,
+    /// The maintenance that the administrator of the fleet asks for; null until the agent has read the bucket.
+    #[serde(default)]
+    pub maintenance: Option<FleetMaintenance>,
     /// Hosts of which something has changed, at most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, schemars(length(max = 16)))]
@@ -110,6 +115,20 @@ pub struct FleetReport {
     /// Whether the hosts are the first of a new list.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_first: bool,
+}
+
+/// Maintenance that the administrator of the fleet asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct FleetMaintenance {
+    /// The server's stamp on it, in milliseconds since 1970, which tells one from another.
+    pub stamp: u64,
+    /// For how many more seconds SIP is closed; 0 if there is no maintenance.
+    pub seconds: u64,
+    /// Whether SIP is closed to known peers too.
+    pub closed_to_known: bool,
+    /// Its purpose.
+    pub comment: String,
 }
 
 /// Another host of the fleet.

@@ -65,7 +65,8 @@ pub use self::exposure::{ExposureSuggestion, OpenTo, PortUse, PortUser, Suggeste
 pub use self::feeds::{FeedConfirmed, FeedRow, FeedState, FeedTest, Feeds};
 pub use self::fleet::{
     FLEET_ALL, FLEET_ALLOWS_MAX, FLEET_BANS_MAX, FLEET_HOSTS_MAX, Fleet, FleetAllow, FleetBan,
-    FleetBans, FleetChanged, FleetHost, FleetReport, FleetSettings, FleetState, FleetTaken,
+    FleetBans, FleetChanged, FleetHost, FleetMaintenance, FleetReport, FleetSettings, FleetState,
+    FleetTaken,
 };
 pub use self::jails::{Attacked, Guessing, JailCounts, JailReport, JailTotal, Jails};
 pub use self::peers::{PEERS_MAX, Peer, PeersPage};

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
@@ -77,6 +77,9 @@ enum Command {
         #[command(flatten)]
         at: At,
     },
+    /// Close SIP for maintenance on every host that accepts it, or open it
+    #[command(subcommand)]
+    Maintenance(Maintenance),
     /// Have no host accept the bans of this one
     Cut {
         /// The name of the host
@@ -94,6 +97,29 @@ enum Command {
     Join {
         /// The name of the host
         host: String,
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Maintenance {
+    /// Close SIP, at the longest for `fleet.accept.maintenance` of each host
+    On {
+        /// For how long, such as `30m`
+        #[arg(long = "for", value_name = "TIME")]
+        time: String,
+        /// Close it to known peers too
+        #[arg(long)]
+        closed_to_known: bool,
+        /// Its purpose
+        #[arg(long, default_value = "")]
+        comment: String,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Open SIP
+    Off {
         #[command(flatten)]
         at: At,
     },
@@ -172,6 +198,16 @@ async fn run(command: Command) -> Result<()> {
         Command::Disallow { network, at } => {
             let key = fleet::Key::Allow(read(&network)?);
             bucket::put::<fleet::Allow>(&at.keys(), &at.bucket, &key, None).await
+        }
+        Command::Maintenance(Maintenance::On { time, closed_to_known, comment, at }) => {
+            let seconds = seconds(&time)?;
+            ensure!(seconds > 0, "`--for` needs a time such as `30m`");
+            let record = fleet::Maintenance { comment, seconds, closed_to_known };
+            bucket::put(&at.keys(), &at.bucket, &fleet::Key::Maintenance, Some(&record)).await
+        }
+        Command::Maintenance(Maintenance::Off { at }) => {
+            let key = fleet::Key::Maintenance;
+            bucket::put::<fleet::Maintenance>(&at.keys(), &at.bucket, &key, None).await
         }
         Command::Cut { host, comment, purge, at } => {
             let host: fleet::Host = host.parse().map_err(anyhow::Error::msg)?;

@@ -9,13 +9,15 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, Result, anyhow};
 use api::{
     Allows, BanKind, BansPage, BansQuery, Event, FLEET_BANS_MAX, FLEET_HOSTS_MAX, FleetAllow,
-    FleetBan, FleetBans, FleetHost, FleetReport, FleetSettings, FleetTaken, Request,
+    FleetBan, FleetBans, FleetHost, FleetMaintenance, FleetReport, FleetSettings, FleetTaken,
+    Request,
 };
 use async_nats::Client;
 use async_nats::connection::State;
 use async_nats::jetstream::{self, Context};
 use fleet::{
-    Accept, BanRecord, Beat, Change, Clock, Host, HostReport, Key, Own, Shared, Time, Update, View,
+    Accept, BanRecord, Beat, Change, Clock, Closing, Host, HostReport, Key, Own, Shared, Time,
+    Update, View,
 };
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -530,6 +532,7 @@ impl Session<'_> {
             waiting: self.view.waiting(),
             strange: self.view.strange(),
             clock_ms: self.clock_ms,
+            maintenance: self.is_ready().then(|| asked(self.view.maintenance(self.now()))),
             hosts,
             is_first: std::mem::take(&mut self.is_first),
         };
@@ -561,6 +564,11 @@ async fn read(watch: &mut Option<Watch>, into: &mut Vec<Record>) -> usize {
         Some(watch) => watch.records.recv_many(into, AT_ONCE).await,
         None => std::future::pending().await,
     }
+}
+
+fn asked(closing: Closing) -> FleetMaintenance {
+    let Closing { stamp, seconds, closed_to_known, comment } = closing;
+    FleetMaintenance { stamp, seconds, closed_to_known, comment }
 }
 
 fn shown(report: HostReport) -> FleetHost {

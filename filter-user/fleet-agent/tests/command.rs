@@ -29,6 +29,8 @@ fn what_is_wrong_is_said_before_it_connects() {
     for (arguments, why) in [
         (vec!["allow", "nonsense", "--server", "tls://192.0.2.1"], "neither an address"),
         (vec!["allow", "192.0.2.1", "--for", "soon", "--server", "tls://192.0.2.1"], "soon"),
+        (vec!["maintenance", "on", "--for", "0s", "--server", "tls://192.0.2.1"], "such as `30m`"),
+        (vec!["maintenance", "on", "--server", "tls://192.0.2.1"], "--for"),
         (vec!["cut", "PBX", "--server", "tls://192.0.2.1"], "lower-case"),
         (vec!["init"], "--server"),
     ] {

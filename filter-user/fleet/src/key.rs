@@ -22,6 +22,8 @@ pub enum Key {
     Allow(IpNet),
     /// `cuts.HOST`: a host whose bans no host accepts.
     Cut(Host),
+    /// `maintenance.all`: SIP is closed on every host that accepts it.
+    Maintenance,
 }
 
 /// Whether a ban of this network may be shared: of one address, or one customer's network, that is in use on the
@@ -80,6 +82,7 @@ impl fmt::Display for Key {
             Self::Host(host) => write!(f, "hosts.{host}"),
             Self::Allow(network) => write!(f, "allows.{}", Bits(*network)),
             Self::Cut(host) => write!(f, "cuts.{host}"),
+            Self::Maintenance => f.write_str("maintenance.all"),
         }
     }
 }
@@ -98,6 +101,7 @@ impl FromStr for Key {
             "hosts" => Ok(Self::Host(rest.parse().map_err(drop)?)),
             "allows" => Ok(Self::Allow(network(rest)?)),
             "cuts" => Ok(Self::Cut(rest.parse().map_err(drop)?)),
+            "maintenance" if rest == "all" => Ok(Self::Maintenance),
             _ => Err(()),
         }
     }
@@ -121,6 +125,7 @@ mod tests {
             (Key::Host(host.clone()), "hosts.pbx-3"),
             (Key::Allow("185.0.0.0/24".parse().unwrap()), "allows.b9000000-24"),
             (Key::Cut(host), "cuts.pbx-3"),
+            (Key::Maintenance, "maintenance.all"),
         ] {
             assert_eq!(key.to_string(), text);
             assert_eq!(text.parse(), Ok(key));
@@ -133,6 +138,7 @@ mod tests {
             "bans.PBX.b9000042-32",
             "bans.b9000042-32",
             "hosts.a.b",
+            "maintenance.pbx-3",
             "hosts.",
             "",
             "bans",
@@ -160,7 +166,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_key_panics(text in "(bans|hosts|allows|cuts)?[.a-f0-9-]{0,60}") {
+        fn no_key_panics(text in "(bans|hosts|allows|cuts|maintenance)?[.a-f0-9-]{0,60}") {
             if let Ok(key) = text.parse::<Key>() {
                 prop_assert_eq!(key.to_string(), text);
             }

@@ -21,5 +21,7 @@ pub use self::clock::{Clock, Time};
 pub use self::host::{HOST_MAX, Host};
 pub use self::key::{Key, is_shared};
 pub use self::own::{Own, Publish, Shared};
-pub use self::record::{Allow, BanRecord, Beat, Cut, RECORD_MAX, SCHEMA, Unread, read, write};
-pub use self::view::{Change, HostReport, Refused, Update, View};
+pub use self::record::{
+    Allow, BanRecord, Beat, Cut, Maintenance, RECORD_MAX, SCHEMA, Unread, read, write,
+};
+pub use self::view::{Change, Closing, HostReport, Refused, Update, View};

@@ -57,6 +57,19 @@ pub struct Allow {
     pub seconds: Option<u64>,
 }
 
+/// Maintenance of every host that accepts it: SIP is closed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// Its purpose.
+    #[serde(default)]
+    pub comment: String,
+    /// How long it lasts from the moment at which it is stored.
+    pub seconds: u64,
+    /// Whether SIP is closed to known peers too.
+    #[serde(default)]
+    pub closed_to_known: bool,
+}
+
 /// A host whose bans no host accepts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cut {
@@ -131,6 +144,12 @@ impl Check for Allow {
     }
 }
 
+impl Check for Maintenance {
+    fn is_plain(&self) -> bool {
+        is_plain(&self.comment)
+    }
+}
+
 impl Check for Cut {
     fn is_plain(&self) -> bool {
         is_plain(&self.comment)
@@ -174,6 +193,7 @@ mod tests {
         fn no_bytes_panic(bytes in any::<Vec<u8>>(), text in "[{}\":,a-z0-9]{0,60}") {
             for bytes in [&bytes[..], text.as_bytes()] {
                 drop((read::<BanRecord>(bytes), read::<Beat>(bytes), read::<Allow>(bytes)));
+                drop((read::<Maintenance>(bytes), read::<Cut>(bytes)));
             }
         }
     }

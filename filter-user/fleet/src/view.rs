@@ -9,7 +9,7 @@ use crate::accept::{Accept, HOSTS_MAX, Pace};
 use crate::clock::Time;
 use crate::host::Host;
 use crate::key::{Key, is_shared};
-use crate::record::{Allow, BanRecord, Beat, Cut, Unread, read};
+use crate::record::{Allow, BanRecord, Beat, Cut, Maintenance, Unread, read};
 
 /// The most networks that every host trusts.
 const ALLOWS_MAX: usize = 64;
@@ -52,6 +52,19 @@ pub enum Change {
     },
     /// It is not banned any more, before its end.
     Lift(IpNet),
+}
+
+/// The maintenance that the administrator of the fleet asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Closing {
+    /// The server's stamp, which tells one from another; 0 if there is none.
+    pub stamp: Time,
+    /// For how many more seconds SIP is closed.
+    pub seconds: u64,
+    /// Whether it is closed to known peers too.
+    pub closed_to_known: bool,
+    /// Its purpose.
+    pub comment: String,
 }
 
 /// Bans that are not accepted, by reason.
@@ -139,6 +152,8 @@ pub struct View {
     allows: BTreeMap<IpNet, (String, Option<Time>)>,
     /// Hosts that the administrator of the fleet has cut off.
     cuts: BTreeSet<Host>,
+    /// What it closes, with the server's stamp.
+    maintenance: Option<(Maintenance, Time)>,
     /// Records of hosts beyond [`HOSTS_MAX`], and of unknown keys.
     strange: u64,
 }
@@ -159,6 +174,7 @@ impl View {
             waiting: BTreeSet::new(),
             allows: BTreeMap::new(),
             cuts: BTreeSet::new(),
+            maintenance: None,
             strange: 0,
         }
     }
@@ -189,6 +205,17 @@ impl View {
                     }
                 }
                 Update::Delete => drop(self.cuts.remove(&host)),
+            },
+            Ok(Key::Maintenance) => match update {
+                Update::Put(bytes) => match read(bytes) {
+                    Ok(record) => self.maintenance = Some((record, at)),
+                    // Nothing is closed by what is not understood, and what was before is replaced.
+                    Err(Unread::Newer | Unread::Broken) => {
+                        self.maintenance = None;
+                        self.strange += 1;
+                    }
+                },
+                Update::Delete => self.maintenance = None,
             },
             Err(()) => self.strange += 1,
         }
@@ -415,6 +442,20 @@ impl View {
                 (*network, comment.clone(), end.map(|end| (end - now).div_ceil(1000)))
             })
             .collect()
+    }
+
+    /// The maintenance that is asked for now; its seconds are 0 if there is none.
+    pub fn maintenance(&self, now: Time) -> Closing {
+        let Some((record, at)) = &self.maintenance else { return Closing::default() };
+        let Maintenance { comment, seconds, closed_to_known } = record;
+        // A stamp that is ahead of the servers' time must not make it longer.
+        let until = (*at).min(now).saturating_add(seconds.saturating_mul(1000));
+        Closing {
+            stamp: *at,
+            seconds: until.saturating_sub(now).div_ceil(1000),
+            closed_to_known: *closed_to_known,
+            comment: comment.clone(),
+        }
     }
 
     /// What is known about each host.

@@ -85,13 +85,17 @@ pub struct FleetAccept {
     pub total: u32,
     /// Whether the networks that the fleet trusts are trusted here.
     pub allows: bool,
+    /// The longest time for which the administrator of the fleet may close SIP here within a day; zero for not at
+    /// all.
+    pub maintenance: Duration,
 }
 
 impl Default for FleetAccept {
     fn default() -> Self {
         let Accept { proven, hosts, longest, rate, most, total, .. } = Accept::default();
         let (scope, longest) = (Scope::Sip, Duration::from_secs(longest));
-        Self { proven, hosts, scope, longest, rate, most, total, allows: true }
+        let maintenance = Duration::ZERO;
+        Self { proven, hosts, scope, longest, rate, most, total, allows: true, maintenance }
     }
 }
 

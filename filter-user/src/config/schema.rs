@@ -910,9 +910,10 @@ fn fleet_fields<'a>(fleet: &'a mut Fleet, classes: &Rc<[String]>) -> Vec<Field<'
     fields
 }
 
-fn accept_fields<'a>(accept: &'a mut FleetAccept, classes: &Rc<[String]>) -> [Field<'a>; 8] {
+fn accept_fields<'a>(accept: &'a mut FleetAccept, classes: &Rc<[String]>) -> [Field<'a>; 9] {
     let at = Section("fleet.accept".to_owned());
-    let FleetAccept { proven, hosts, scope, longest, rate, most, total, allows } = accept;
+    let FleetAccept { proven, hosts, scope, longest, rate, most, total, .. } = accept;
+    let FleetAccept { allows, maintenance, .. } = accept;
     [
         at.field(
             "proven",
@@ -954,6 +955,15 @@ fn accept_fields<'a>(accept: &'a mut FleetAccept, classes: &Rc<[String]>) -> [Fi
             "allows",
             "Whether networks that the administrator of the fleet trusts are trusted here.",
             kind::Flag(allows),
+        ),
+        at.field(
+            "maintenance",
+            "The longest time for which the administrator of the fleet may close SIP here for maintenance, within \
+             24 hours; `0` for not at all.",
+            kind::TimeOrZero(kind::Time(
+                maintenance,
+                Duration::from_mins(1)..=api::MAINTENANCE_MAX,
+            )),
         ),
     ]
 }

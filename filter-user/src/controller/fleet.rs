@@ -20,6 +20,7 @@ use ipnet::IpNet;
 use log::{info, warn};
 
 use super::feeds::{KnownPeers, Spared};
+use super::fleet_maintenance::FromFleet;
 use super::{Controller, show};
 use crate::ban::{Ban, Entry, Key, Origin};
 use crate::clock::KernelTime;
@@ -53,6 +54,8 @@ const FLEET: &str = "the fleet";
 pub(super) struct Fleet {
     settings: Settings,
     cuts: BTreeSet<String>,
+    /// What it has closed.
+    pub(super) maintenance: FromFleet,
     report: Option<(FleetReport, KernelTime)>,
     hosts: BTreeMap<String, FleetHost>,
     round: Option<u32>,
@@ -80,6 +83,17 @@ impl Fleet {
 
     pub(super) fn is_busy(&self) -> bool {
         self.sweep.is_some()
+    }
+
+    /// How long SIP may be closed for the fleet.
+    pub(super) fn accepted_maintenance(&self) -> Duration {
+        if self.settings.is_on() { self.settings.accept.maintenance } else { Duration::ZERO }
+    }
+
+    /// The stamp of the maintenance that it asked for last.
+    pub(super) fn asked_maintenance(&self) -> Option<u64> {
+        let (report, _) = self.report.as_ref()?;
+        report.maintenance.as_ref().filter(|asked| asked.seconds > 0).map(|asked| asked.stamp)
     }
 
     fn is_cut(&self, host: &str) -> bool {
@@ -117,12 +131,13 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// Uses other settings.
-    pub(super) fn set_fleet(&mut self, config: &Config) {
+    pub(super) fn set_fleet(&mut self, config: &Config, now: KernelTime) {
         if self.fleet.settings == config.fleet {
             return;
         }
         self.fleet.settings = config.fleet.clone();
         self.fleet.begin_to_sweep(false);
+        self.bound_fleet_maintenance(now);
     }
 
     /// Lifts what is left of a fleet that is no longer configured, and of hosts that are cut off.
@@ -140,7 +155,8 @@ impl<D: Datapath> Controller<D> {
     ) -> Result<FleetSettings, Refusal> {
         let is_plain =
             |text: &str| text.len() <= 8 * TEXT_MAX && !text.chars().any(char::is_control);
-        let texts = [Some(&report.host), report.server.as_ref(), report.problem.as_ref()];
+        let purpose = report.maintenance.as_ref().map(|asked| &asked.comment);
+        let texts = [Some(&report.host), report.server.as_ref(), report.problem.as_ref(), purpose];
         if !texts.into_iter().flatten().all(|text| is_plain(text)) {
             return Err("a text in the report is too long, or has control characters".into());
         }
@@ -160,7 +176,9 @@ impl<D: Datapath> Controller<D> {
                 self.fleet.hosts.insert(host.host.clone(), host);
             }
         }
+        let asked = report.maintenance.clone();
         self.fleet.report = Some((report, now));
+        self.follow_fleet(asked.as_ref(), now);
         Ok(self.fleet_settings())
     }
 
@@ -482,6 +500,7 @@ impl<D: Datapath> Controller<D> {
             banned: self.banned_by(Origin::Fleet),
             spared: spared.iter().map(|(why, count)| ((*why).to_owned(), *count)).collect(),
             cut: cuts.iter().cloned().collect(),
+            maintenance_refused: self.fleet.maintenance.refused(),
             hosts: hosts
                 .values()
                 .map(|host| FleetHost {
@@ -504,5 +523,6 @@ impl<D: Datapath> Controller<D> {
         for host in &self.fleet.cuts {
             self.bans.store().decide(CUT, host, Some("true".to_owned()));
         }
+        self.put_fleet_maintenance();
     }
 }

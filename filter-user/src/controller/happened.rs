@@ -145,8 +145,8 @@ impl<D: Datapath> Controller<D> {
             self.announcer.hub.tell(|| Event::Enforcing { enforcing });
         }
         if before.2 != maintenance.on {
-            let (on, until) = (maintenance.on, maintenance.until);
-            self.announcer.hub.tell(|| Event::Maintenance { on, until });
+            let (on, until, by_fleet) = (maintenance.on, maintenance.until, maintenance.by_fleet);
+            self.announcer.hub.tell(|| Event::Maintenance { on, until, by_fleet });
         }
     }
 }

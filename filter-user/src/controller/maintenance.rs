@@ -33,6 +33,7 @@ impl<D: Datapath> Controller<D> {
             }
         };
         self.datapath.maintenance(closed).map_err(|why| format!("{why:#}"))?;
+        self.overrule_fleet(now);
         match closed {
             Some(closed) => {
                 let time = duration::format(closed.until.since(now));
@@ -54,11 +55,14 @@ impl<D: Datapath> Controller<D> {
     /// Whether SIP is closed, according to the kernel.
     pub(super) fn maintenance(&self, now: KernelTime) -> MaintenanceState {
         let closed = self.closed(now);
+        let comment = closed.and_then(|_| self.fleet.maintenance.comment());
         MaintenanceState {
             on: closed.is_some(),
             enforcing: self.enforcing(),
             until: closed.map(|closed| self.started.show(closed.until)),
             closed_to_known: closed.is_some_and(|closed| !closed.known_allowed),
+            by_fleet: comment.is_some(),
+            comment: comment.map(ToOwned::to_owned),
         }
     }
 }

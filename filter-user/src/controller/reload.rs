@@ -139,7 +139,7 @@ impl<D: Datapath> Controller<D> {
         if let Some(alerts) = self.alerts() {
             alerts.configure(new);
         }
-        self.set_fleet(new);
+        self.set_fleet(new, now);
         Ok(())
     }
 }

@@ -384,7 +384,8 @@ fn maintenance_ends_by_itself_and_outlives_the_controller() {
     assert_eq!(
         status["maintenance"],
         serde_json::json!({
-            "on": true, "until": "1970-01-01T00:27:00Z", "closed_to_known": true, "enforcing": true
+            "on": true, "until": "1970-01-01T00:27:00Z", "closed_to_known": true, "enforcing": true,
+            "by_fleet": false, "comment": null
         })
     );
     let address = IpAddr::from([203, 0, 113, 7]);

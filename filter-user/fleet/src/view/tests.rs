@@ -162,6 +162,31 @@ fn the_number_of_hosts_and_allowed_networks_is_bounded() {
     assert!(view.allows(NOW + 60_000).is_empty());
 }
 
+#[test]
+fn maintenance_begins_at_its_stamp_and_ends_by_itself() {
+    let mut view = view(Accept::default());
+    let mut says = |text: &str, now: Time| {
+        let update = if text.is_empty() { Update::Delete } else { Update::Put(text.as_bytes()) };
+        view.take("maintenance.all", update, NOW, NOW);
+        view.maintenance(now)
+    };
+    let record = r#"{"v":1,"comment":"database","seconds":600,"closed_to_known":true}"#;
+    let asked = says(record, NOW + 60_000);
+    let comment = "database".to_owned();
+    assert_eq!(asked, Closing { stamp: NOW, seconds: 540, closed_to_known: true, comment });
+    assert_eq!(says(record, NOW + 600_000).seconds, 0);
+    // A stamp that is ahead makes it no longer, and neither does an absurd length.
+    assert_eq!(says(record, NOW - HOUR).seconds, 600);
+    assert!(says(&format!(r#"{{"v":1,"seconds":{}}}"#, u64::MAX), NOW).seconds > 0);
+    for nothing in ["", r#"{"v":1}"#, r#"{"v":9,"seconds":600}"#, r#"{"v":1,"seconds":-1}"#] {
+        assert_eq!(says(record, NOW).seconds, 600);
+        assert_eq!(says(nothing, NOW), Closing::default(), "{nothing}");
+    }
+    // What a host says in its own name closes nothing.
+    view.take("maintenance.pbx-3", Update::Put(record.as_bytes()), NOW, NOW);
+    assert_eq!(view.maintenance(NOW), Closing::default());
+}
+
 fn updates() -> impl Strategy<Value = Vec<(u8, u8, Option<u16>, u16)>> {
     // Host, address, the seconds of a ban or a deletion, and the time since the last.
     let seconds = proptest::option::weighted(0.8, 1..2000_u16);
@@ -223,6 +248,6 @@ proptest! {
         let mut view = view(Accept::default());
         view.take(&key, Update::Put(&bytes), at, now);
         view.take("bans.a.b9000042-32", Update::Put(record(at, true).as_bytes()), at, now);
-        drop((view.changes(now, 9), view.allows(now)));
+        drop((view.changes(now, 9), view.allows(now), view.maintenance(now)));
     }
 }

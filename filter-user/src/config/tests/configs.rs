@@ -185,6 +185,7 @@ fn fleet(time: Duration, path: &Path) -> Fleet {
             most: 8,
             total: 9,
             allows: is_even,
+            maintenance: if is_even { Duration::ZERO } else { Duration::from_hours(2) },
         },
         cut: vec!["pbx-3".parse().unwrap()],
     }

@@ -389,6 +389,7 @@ fleet:
     most: 10000  # default
     total: 100000  # default
     allows: true  # default
+    maintenance: 0s  # default
   cut: []  # default
 sources:
   asterisk:

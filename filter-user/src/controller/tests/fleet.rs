@@ -1,7 +1,8 @@
 //! The bans by other hosts: what they ban, what they never touch, and how they end.
 
 use api::{
-    FleetAllow, FleetBan, FleetBans, FleetHost, FleetReport, FleetSettings, FleetState, FleetTaken,
+    FleetAllow, FleetBan, FleetBans, FleetHost, FleetMaintenance, FleetReport, FleetSettings,
+    FleetState, FleetTaken, HistoryEvent, Maintenance, MaintenanceState,
 };
 
 use super::*;
@@ -228,4 +229,137 @@ fn its_state_is_what_the_agent_last_said() {
     }
     assert_eq!(controller.ban_count(), 0);
     assert_eq!(fleet(&mut controller).state, FleetState::Off);
+}
+
+/// What the agent reports: the fleet asks for maintenance, or for none.
+fn asks(stamp: u64, seconds: u64) -> Request {
+    let comment = "database".to_owned();
+    let asked = FleetMaintenance { stamp, seconds, closed_to_known: true, comment };
+    let host = "pbx-1".to_owned();
+    Request::FleetReport(FleetReport { host, maintenance: Some(asked), ..FleetReport::default() })
+}
+
+/// For how many more seconds SIP is closed after the agent has asked for this.
+fn closed_for(controller: &mut Controller<NoKernel>, request: Request, now: u64) -> u64 {
+    let answer = controller.answer(request, at(now));
+    assert!(matches!(answer, Reply::Ok(_)), "{answer:?}");
+    controller.closed(at(now)).map_or(0, |closed| closed.until.since(at(now)).as_secs())
+}
+
+fn for_an_hour(datapath: NoKernel) -> Controller<NoKernel> {
+    in_fleet(datapath, |config| config.fleet.accept.maintenance = Duration::from_hours(1))
+}
+
+fn maintenance(controller: &mut Controller<NoKernel>, now: u64) -> MaintenanceState {
+    let answer = controller.answer(Request::Maintenance(Maintenance::Status), at(now));
+    let Reply::Ok(Answer::Maintenance(state)) = answer else { panic!("{answer:?}") };
+    state
+}
+
+#[test]
+fn maintenance_of_the_fleet_closes_only_where_it_is_accepted() {
+    let mut controller = in_fleet(NoKernel::default(), |_| {});
+    assert_eq!(closed_for(&mut controller, asks(1, 600), 20), 0);
+    let why = fleet(&mut controller).maintenance_refused.unwrap();
+    assert!(why.contains("fleet.accept.maintenance"), "{why}");
+    let mut controller = for_an_hour(NoKernel::default());
+    assert_eq!(closed_for(&mut controller, asks(1, 600), 20), 600);
+    let state = maintenance(&mut controller, 20);
+    assert!(state.on && state.by_fleet && state.closed_to_known, "{state:?}");
+    assert_eq!(state.comment.as_deref(), Some("database"));
+    // The same again, what the agent does not know yet, and another length of it.
+    assert_eq!(closed_for(&mut controller, asks(1, 580), 40), 580);
+    let unknown = Request::FleetReport(FleetReport::default());
+    assert_eq!(closed_for(&mut controller, unknown, 50), 570);
+    assert_eq!(closed_for(&mut controller, asks(2, 60), 60), 60);
+    assert_eq!(closed_for(&mut controller, asks(0, 0), 70), 0);
+    let told = controller.bans.store().take_history().into_iter();
+    let changes = told.map(|event| serde_json::from_str(&event.what).unwrap());
+    let changes: Vec<(String, String)> = changes
+        .filter_map(|event| {
+            let HistoryEvent::Change { by, action } = event else { return None };
+            Some((by, action))
+        })
+        .collect();
+    let [close, shorter, open] =
+        ["close SIP for 10m: database", "close SIP for 1m: database", "open SIP"]
+            .map(|action| ("the fleet".to_owned(), action.to_owned()));
+    assert_eq!(changes, [close, shorter, open]);
+    assert!(fleet(&mut controller).maintenance_refused.is_none());
+}
+
+#[test]
+fn the_fleet_closes_for_no_longer_than_a_day_allows() {
+    const DAY: u64 = 24 * 3600;
+    let mut controller = for_an_hour(NoKernel::default());
+    assert_eq!(closed_for(&mut controller, asks(1, 7 * DAY), 20), 3600);
+    // It ends by itself, and neither this record nor another closes it again on this day.
+    assert_eq!(closed_for(&mut controller, asks(1, 7 * DAY), 3620), 0);
+    assert!(!maintenance(&mut controller, 3620).by_fleet);
+    assert_eq!(closed_for(&mut controller, asks(2, 600), 3640), 0);
+    let mut controller = for_an_hour(controller.datapath);
+    let mut total = 0;
+    // One that asks again every second, each time with another record, for three days.
+    let mut was_closed = 0;
+    for second in 0..3 * DAY {
+        let closed = closed_for(&mut controller, asks(100 + second, 60), 5000 + second);
+        total += u64::from(closed > 0);
+        was_closed = if closed > 0 { was_closed + 1 } else { 0 };
+        assert!(was_closed <= 3600, "{second}");
+    }
+    assert!(total <= 3 * 3600 + 3600, "{total}");
+    // The history has no more lines than the closings.
+    assert!(controller.bans.store().take_history().len() <= 4 * 2 * 16);
+}
+
+#[test]
+fn the_administrator_of_a_host_has_the_last_word_on_maintenance() {
+    let by_hand =
+        |seconds| Request::Maintenance(Maintenance::On { seconds, closed_to_known: false });
+    let mut controller = for_an_hour(NoKernel::default());
+    assert_eq!(closed_for(&mut controller, asks(1, 1200), 20), 1200);
+    assert_eq!(closed_for(&mut controller, Request::Maintenance(Maintenance::Off), 30), 0);
+    assert_eq!(closed_for(&mut controller, asks(1, 1180), 40), 0);
+    // What is closed by hand, the fleet neither opens nor changes.
+    assert_eq!(closed_for(&mut controller, by_hand(600), 50), 600);
+    assert_eq!(closed_for(&mut controller, asks(2, 1200), 60), 590);
+    assert_eq!(closed_for(&mut controller, asks(0, 0), 70), 580);
+    assert!(!maintenance(&mut controller, 70).by_fleet);
+    // When that is over, what is left of the fleet's follows.
+    assert_eq!(closed_for(&mut controller, asks(2, 600), 650), 600);
+    assert_eq!(closed_for(&mut controller, by_hand(60), 660), 60);
+    assert_eq!(closed_for(&mut controller, asks(2, 580), 721), 0);
+    // Less is accepted while SIP is closed.
+    assert_eq!(closed_for(&mut controller, asks(3, 1200), 800), 1200);
+    let mut config = Config::default();
+    config.fleet.servers = vec!["nats://127.0.0.1:4222".parse().unwrap()];
+    config.fleet.accept.maintenance = Duration::from_mins(5);
+    controller.reconfigure(&config, at(810)).unwrap();
+    let left = closed_for(&mut controller, asks(3, 1190), 810);
+    assert!((200..300).contains(&left), "{left}");
+    controller.reconfigure(&Config::default(), at(820)).unwrap();
+    assert!(controller.closed(at(820)).is_none());
+}
+
+#[test]
+fn maintenance_of_the_fleet_outlives_the_daemon_with_its_origin() {
+    let mut controller = for_an_hour(NoKernel::default());
+    assert_eq!(closed_for(&mut controller, asks(1, 1200), 20), 1200);
+    let kept = controller.fleet.maintenance.kept(controller.started).unwrap();
+    let again = |datapath: NoKernel, now: u64| {
+        let mut again = for_an_hour(datapath);
+        let key = ("fleet-maintenance".to_owned(), String::new());
+        let wall = Timestamp::from_second(1000 + i64::try_from(now).unwrap()).unwrap();
+        let clock = Now { kernel: at(now), wall };
+        again.load_fleet_maintenance(&[(key, kept.clone())].into(), clock);
+        again
+    };
+    let mut later =
+        again(NoKernel { closed: controller.datapath.closed, ..NoKernel::default() }, 30);
+    assert!(maintenance(&mut later, 30).by_fleet);
+    assert_eq!(closed_for(&mut later, asks(0, 0), 40), 0);
+    // After a boot nothing is closed, and this record closes it no more.
+    let mut booted = again(NoKernel::default(), 30);
+    assert!(!maintenance(&mut booted, 30).by_fleet);
+    assert_eq!(closed_for(&mut booted, asks(1, 1100), 40), 0);
 }

@@ -42,11 +42,11 @@ async fn bans_and_changes_are_told() {
     let Event::Ban { network, jail, .. } = &told[0] else { panic!("{told:?}") };
     assert_eq!((&**network, &**jail), ("203.0.113.7", "asterisk-wazo"));
     assert!(matches!(&told[1], Event::BanEnd { lifted: true, .. }), "{told:?}");
-    assert!(matches!(&told[2], Event::Maintenance { on: true, until: Some(_) }), "{told:?}");
+    assert!(matches!(&told[2], Event::Maintenance { on: true, until: Some(_), .. }), "{told:?}");
     assert!(
         matches!(&told[3], Event::Protected { protected: false, why: Some(_), .. }),
         "{told:?}"
     );
     assert!(matches!(&told[6], Event::Protected { protected: true, why: None, .. }), "{told:?}");
-    assert!(matches!(&told[7], Event::Maintenance { on: false, until: None }), "{told:?}");
+    assert!(matches!(&told[7], Event::Maintenance { on: false, until: None, .. }), "{told:?}");
 }
