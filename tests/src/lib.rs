@@ -38,6 +38,7 @@ pub mod sip;
 pub mod sip_socket;
 pub mod site;
 pub mod sshd;
+pub mod tagger;
 pub mod tap;
 pub mod tmux;
 pub mod wire;

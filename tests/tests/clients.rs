@@ -1,11 +1,13 @@
-//! Real phones: Debian's baresip behind NAT, behind Kamailio, over UDP, TCP, TLS and IPv6, and with small packets. Each
+//! Real phones: Debian's baresip behind NAT, behind Kamailio, over UDP, TCP, TLS and IPv6, in VLAN tags, and with
+//! small packets. Each
 //! keeps its call and its registration through everything that Ringfence does to others.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,6 +22,7 @@ use ringfence_tests::kamailio::Kamailio;
 use ringfence_tests::nats::{Agent, Nats};
 use ringfence_tests::netns::{self, Lan, Netns};
 use ringfence_tests::ringfence::{self, Config, Ringfence};
+use ringfence_tests::tagger::Tagger;
 use ringfence_tests::world::{SIP_PORT, cache, nothing_is_left, until};
 use ringfence_tests::{scratch, screen};
 use serde_json::Value;
@@ -47,6 +50,8 @@ const ROUTER: IpAddr = v4(30);
 const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1));
 const BEHIND: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 2));
 const NEIGHBOUR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 3));
+/// Its frames get a tag on their way.
+const TAGGED: IpAddr = v4(35);
 /// Sources that never register.
 const GUESSER: IpAddr = v4(66);
 const STRANGER: IpAddr = v4(67);
@@ -56,14 +61,19 @@ const STRANGER6: IpAddr = v6(0x67);
 /// The smallest packets that IPv6 allows, as in tunnels.
 const SMALL: u32 = 1280;
 
+/// The version of the build that replaces the daemon; the first has `OLD`.
+const OLD: &str = env!("CARGO_PKG_VERSION");
+const NEW: &str = "9.9.9";
+
 /// Who calls. Where it is for the PBX, is its second field.
-const CLIENTS: [(&str, IpAddr, Transport); 6] = [
+const CLIENTS: [(&str, IpAddr, Transport); 7] = [
     ("UDP behind NAT", ROUTER, Transport::Udp),
     ("TCP", v4(31), Transport::Tcp),
     ("TLS", v4(32), Transport::Tls),
     ("UDP in fragments", v4(33), Transport::Udp),
     ("IPv6 alone", v6(0x34), Transport::Udp),
     ("behind Kamailio", PROXY, Transport::Udp),
+    ("UDP in VLAN tags", TAGGED, Transport::Udp),
 ];
 
 struct Client {
@@ -77,6 +87,7 @@ struct Client {
 struct World {
     clients: Vec<Client>,
     _proxy: Kamailio,
+    tagger: Tagger,
     agent: Agent,
     nats: Nats,
     ringfence: Ringfence,
@@ -86,7 +97,8 @@ struct World {
     neighbour: Netns,
     _router: Netns,
     _proxy_host: Netns,
-    _lans: [Lan; 2],
+    _tags: Netns,
+    _lans: [Lan; 3],
     files: TempDir,
     /// What happened when, for the reader of a failure.
     table: String,
@@ -97,7 +109,7 @@ impl World {
     fn new() -> Self {
         netns::sweep().unwrap();
         let started = Instant::now();
-        let (mut lan, mut behind) = (Lan::new().unwrap(), Lan::new().unwrap());
+        let [mut lan, mut behind, mut aside] = [(); 3].map(|()| Lan::new().unwrap());
         let pbx = lan.host("pbx", &[PBX, PBX6]).unwrap();
         let strangers = lan.host("strangers", &[GUESSER, STRANGER, FLOODER, STRANGER6]).unwrap();
         let router = lan.host("router", &[ROUTER]).unwrap();
@@ -131,12 +143,16 @@ impl World {
 
         let proxy_host = lan.host("proxy", &[PROXY]).unwrap();
         let proxy = Kamailio::proxy(&proxy_host, &cache().unwrap(), PROXY, PBX).unwrap();
+        let tags = lan.host("tags", &[]).unwrap();
+        aside.plug(&tags, "inside", &[]).unwrap();
+        let tagger = Tagger::start(&tags, "inside", "eth0").unwrap();
         let clients = CLIENTS.iter().enumerate().map(|(place, (name, source, transport))| {
             let (name, source, transport) = (*name, *source, *transport);
             let label = format!("phone{place}");
             let host = match source {
                 ROUTER => inside(&mut behind, &label, BEHIND),
                 PROXY => lan.host(&label, &[PROXIED]).unwrap(),
+                TAGGED => aside.host(&label, &[TAGGED]).unwrap(),
                 IpAddr::V4(_) | IpAddr::V6(_) => lan.host(&label, &[source]).unwrap(),
             };
             let is_small = name == "UDP in fragments" || source.is_ipv6();
@@ -161,10 +177,11 @@ impl World {
             Client { name, source, phone, place: host }
         });
         let clients = clients.collect();
-        let (lans, table) = ([lan, behind], String::new());
+        let (lans, table) = ([lan, behind, aside], String::new());
         Self {
             clients,
             _proxy: proxy,
+            tagger,
             agent,
             nats,
             ringfence,
@@ -174,6 +191,7 @@ impl World {
             neighbour,
             _router: router,
             _proxy_host: proxy_host,
+            _tags: tags,
             _lans: lans,
             files,
             table,
@@ -399,14 +417,25 @@ fn closed_to_all(world: &mut World) {
 }
 
 fn stops(world: &mut World) {
+    assert_eq!(world.status()["version"], OLD);
     world.ringfence.stop().unwrap();
 }
 
-/// The daemon of another file takes over what the kernel has.
+/// The daemon of another build takes over what the kernel has: the same program under another version, so that nothing
+/// that goes by the version may stop it.
 fn upgrades(world: &mut World) {
+    assert_eq!(OLD.len(), NEW.len(), "the new version takes the place of the old one in the file");
+    let mut program = fs::read(ringfence::built().unwrap()).unwrap();
+    let is_old = |at: &usize| program[*at..].starts_with(OLD.as_bytes());
+    let places: Vec<usize> = (0..program.len()).filter(is_old).collect();
+    for at in places {
+        program[at..at + NEW.len()].copy_from_slice(NEW.as_bytes());
+    }
     let new: PathBuf = world.files.path().join("ringfence");
-    fs::copy(ringfence::built().unwrap(), &new).unwrap();
+    fs::write(&new, program).unwrap();
+    fs::set_permissions(&new, Permissions::from_mode(0o755)).unwrap();
     world.ringfence.replace(&world.pbx, &new).unwrap();
+    assert_eq!(world.status()["version"], NEW);
     world.all_live("after the upgrade");
     world.ringfence.kill().unwrap();
     world.ringfence.restart(&world.pbx).unwrap();
@@ -432,6 +461,7 @@ fn real_phones_live_through_everything() {
     assert!(refused.iter().all(|(_name, refused)| refused.is_empty()), "{refused:?}");
     let fragments = world.ringfence.status().unwrap().reasons["fragment"].packets;
     assert!(fragments > 0, "no INVITE was cut: {}", world.status());
+    assert!(world.tagger.tagged() > 1000, "few frames had tags");
     for (name, source, _) in CLIENTS {
         assert!(!world.ringfence.bans().unwrap().iter().any(|ban| ban.covers(source)), "{name}");
     }
