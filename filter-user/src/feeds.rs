@@ -12,7 +12,8 @@ mod worker;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use api::{FeedConfirmed, FeedRow, FeedState};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 pub use self::once::{Once, test};
 use crate::config::{Config, Feed};
@@ -62,6 +63,7 @@ pub struct Running {
     pub feeds: Vec<Handle>,
     /// News of them.
     pub news: mpsc::Receiver<News>,
+    tell: mpsc::Sender<News>,
 }
 
 /// A running feed.
@@ -71,30 +73,70 @@ pub struct Handle {
     pub row: FeedRow,
     /// Its task takes requests here.
     pub confirm: mpsc::Sender<Confirm>,
+    settings: Feed,
+    task: JoinHandle<()>,
+    /// When it is dropped, the task ends.
+    _keep: watch::Sender<()>,
 }
 
 /// Starts the feeds of a configuration.
 pub fn start(config: &Config) -> Running {
     let (tell, news) = mpsc::channel(1);
+    let feeds = (0..).zip(&config.feeds);
+    let feeds = feeds.map(|(place, (name, feed))| begin(config, (place, name, feed), &tell, None));
+    Running { feeds: feeds.collect(), news, tell }
+}
+
+impl Running {
+    /// Uses other settings of the same feeds. Returns the places of those that have changed: each begins again when
+    /// its old task has ended, with the list that is kept.
+    pub fn change(&mut self, config: &Config) -> Vec<u8> {
+        let mut changed = Vec::new();
+        let feeds = std::mem::take(&mut self.feeds);
+        self.feeds.reserve(feeds.len());
+        for ((place, (name, feed)), handle) in (0..).zip(&config.feeds).zip(feeds) {
+            if handle.settings == *feed {
+                self.feeds.push(handle);
+                continue;
+            }
+            let Handle { task, .. } = handle;
+            self.feeds.push(begin(config, (place, name, feed), &self.tell, Some(task)));
+            changed.push(place);
+        }
+        changed
+    }
+}
+
+fn begin(
+    config: &Config,
+    (place, name, feed): (u8, &String, &Feed),
+    tell: &mpsc::Sender<News>,
+    old: Option<JoinHandle<()>>,
+) -> Handle {
     let count = u32::try_from(config.feeds.len()).unwrap_or(u32::MAX).max(1);
     let share = |all: u32| usize::try_from(all / 4 * SHARE / count).unwrap_or(usize::MAX);
     let networks = filter_common::limits::BANNED_NETWORKS;
     let room = (share(networks), share(config.capacity.bans_ipv6));
-    let feeds = (0..).zip(&config.feeds).map(|(place, (name, feed))| {
-        let (confirm, asked) = mpsc::channel(1);
-        let directory = config.paths.state.join(DIRECTORY);
-        tokio::spawn(worker::run(worker::Settings {
-            place,
-            name: name.clone(),
-            feed: feed.clone(),
-            directory,
-            room,
-            tell: tell.clone(),
-            asked,
-        }));
-        Handle { row: row(config, name, feed), confirm }
+    let (confirm, asked) = mpsc::channel(1);
+    let (keep, kept) = watch::channel(());
+    let settings = worker::Settings {
+        place,
+        name: name.clone(),
+        feed: feed.clone(),
+        directory: config.paths.state.join(DIRECTORY),
+        room,
+        tell: tell.clone(),
+        asked,
+        kept,
+    };
+    let task = tokio::spawn(async move {
+        if let Some(old) = old {
+            // It may still write the files.
+            drop(old.await);
+        }
+        worker::run(settings).await;
     });
-    Running { feeds: feeds.collect(), news }
+    Handle { row: row(config, name, feed), confirm, settings: feed.clone(), task, _keep: keep }
 }
 
 /// The directory of lists below `paths.state`.

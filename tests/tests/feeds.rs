@@ -253,6 +253,59 @@ fn check(ringfence: &Ringfence) -> String {
 
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
+fn other_settings_take_effect_with_a_reload() {
+    let lists = Lists::new();
+    lists.serve("a.txt", "185.0.0.66\n185.0.0.67\n");
+    lists.serve("b.txt", "185.0.0.67\n185.0.0.68\n");
+    lists.serve("stall.txt", "185.0.0.68\n");
+    fs::write(lists.file("stall.txt.how"), "stall").unwrap();
+    let feed = |list: &str, more: &str| {
+        format!("feeds:\n  a: {{url: 'http://127.0.0.1:8099/{list}', interval: 2s{more}}}\n")
+    };
+    let mut ringfence = lists.start(&feed("a.txt", "").replace("feeds:\n", ""));
+    becomes(&ringfence, "a", "ok", 2);
+    let reload = |ringfence: &mut Ringfence, settings: String| -> Value {
+        ringfence.configure(|config| config.more = settings).unwrap();
+        ringfence.client().ask(&["reload"]).unwrap()
+    };
+    let waits = |reloaded: &Value| -> Vec<bool> {
+        let changes = reloaded["changes"].as_array().unwrap().iter();
+        changes.map(|change| change["needs_restart"].as_bool().unwrap()).collect()
+    };
+    // A scope that closes more, and a dry run.
+    assert!(!lists.reaches(0, SIP_PORT) && lists.reaches(0, OTHER_PORT));
+    assert_eq!(waits(&reload(&mut ringfence, feed("a.txt", ", scope: all"))), [false]);
+    assert!(until(SOON, || !lists.reaches(0, OTHER_PORT) && !lists.reaches(1, SIP_PORT)));
+    becomes(&ringfence, "a", "ok", 2);
+    assert_eq!(waits(&reload(&mut ringfence, feed("a.txt", ", dry_run: true"))), [false, false]);
+    becomes(&ringfence, "a", "ok", 0);
+    assert!(lists.reaches(0, SIP_PORT) && lists.reaches(0, OTHER_PORT));
+    // Another list, also while a server keeps the feed waiting.
+    reload(&mut ringfence, feed("stall.txt", ""));
+    let requests = || fs::read_to_string(lists.file("requests")).unwrap();
+    assert!(until(SOON, || requests().contains("stall.txt")), "{}", requests());
+    reload(&mut ringfence, feed("b.txt", ""));
+    becomes(&ringfence, "a", "ok", 2);
+    assert!(
+        lists.reaches(0, SIP_PORT) && !lists.reaches(1, SIP_PORT) && !lists.reaches(2, SIP_PORT)
+    );
+    // It is fetched as before.
+    lists.serve("b.txt", "185.0.0.66\n185.0.0.67\n");
+    assert!(until(SOON, || !lists.reaches(0, SIP_PORT) && lists.reaches(2, SIP_PORT)));
+    // A new feed waits for a restart, and the reload says so.
+    let more = feed("b.txt", "") + "  c: {url: 'http://127.0.0.1:8099/a.txt'}\n";
+    let reloaded = reload(&mut ringfence, more);
+    assert!(!waits(&reloaded).is_empty() && waits(&reloaded).iter().all(|waits| *waits));
+    ringfence.restart(&lists.hosts.pbx).unwrap();
+    becomes(&ringfence, "c", "ok", 2);
+    becomes(&ringfence, "a", "ok", 2);
+    ringfence.stop().unwrap();
+    drop((ringfence, lists));
+    nothing_is_left().unwrap();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
 fn servers_that_stall_delay_nothing() {
     let lists = Lists::new();
     for (name, how) in [("stall.txt", "stall"), ("trickle.txt", "trickle")] {

@@ -7,7 +7,7 @@ use api::ChangedSetting;
 use serde_json::Value as Json;
 
 use super::render::flow;
-use super::{Config, Fleet, JailSettings, Loaded};
+use super::{Config, Feed, Fleet, JailSettings, Loaded};
 
 impl Loaded {
     /// The differences between this running configuration and a `new` one, and the configuration to run
@@ -48,7 +48,7 @@ impl Config {
             escalation,
             // Each source is a task that was started with these.
             sources,
-            // The same.
+            // Their bans go by the places of their names.
             feeds,
             // Connections that exist, and logins, belong to the listener.
             api,
@@ -92,11 +92,24 @@ impl Config {
             api,
             paths,
             jails: jails.collect(),
-            feeds,
+            feeds: feeds_without_restart(feeds, new, same_scopes),
             fleet: fleet_without_restart(fleet, new, same_scopes),
             ..new.clone()
         }
     }
+}
+
+fn feeds_without_restart(
+    mut feeds: BTreeMap<String, Feed>,
+    new: &Config,
+    same_scopes: bool,
+) -> BTreeMap<String, Feed> {
+    for (name, feed) in &mut feeds {
+        let Some(new) = new.feeds.get(name) else { continue };
+        let scope = if same_scopes { new.scope } else { feed.scope };
+        *feed = Feed { scope, ..new.clone() };
+    }
+    feeds
 }
 
 fn fleet_without_restart(old: Fleet, new: &Config, same_scopes: bool) -> Fleet {
@@ -167,6 +180,12 @@ mod tests {
             ("", "interfaces: [eth0]", "interfaces: [] -> [eth0]", true),
             ("", "capacity: {bans: 1000}", "capacity.bans: 1000000 -> 1000", true),
             ("", "geo: {dry_run: true}", "geo.dry_run: false -> true", false),
+            (
+                "feeds: {a: {url: /a}}",
+                "feeds: {a: {url: /a, interval: 5m}}",
+                "feeds.a.interval: 1h -> 5m",
+                false,
+            ),
             ("", "ipv6_prefix: 56", "ipv6_prefix: 64 -> 56", true),
             ("", "limits: {register: {rate: 1/s}}", "limits.register.rate: 2/s -> 1/s", false),
         ] {
@@ -201,6 +220,11 @@ mod tests {
         assert!(changes(own, "").iter().all(|(_, needs_restart)| *needs_restart));
         let ports = "ports: {web: {tcp: [443]}}\njails: {sshd: {scope: web}}";
         assert!(changes("", ports).iter().all(|(_, needs_restart)| *needs_restart));
+        let feed = "feeds: {a: {url: /a}}";
+        for (old, new) in [("", feed), (feed, "")] {
+            let of_feed = changes(old, new);
+            assert!(!of_feed.is_empty() && of_feed.iter().all(|(_, needs_restart)| *needs_restart));
+        }
         let longer = changes("", "jails: {sshd: {findtime: 30d}}");
         assert!(longer.iter().all(|(_, needs_restart)| *needs_restart) && longer.len() == 1);
     }

@@ -235,6 +235,15 @@ impl<D: Datapath> Controller<D> {
         self.feeds.work.is_none()
     }
 
+    /// Uses other settings of the same feeds. Each that has changed sends everything again.
+    pub(super) fn set_feeds(&mut self, config: &Config) {
+        for (feed, (name, settings)) in self.feeds.all.iter_mut().zip(&config.feeds) {
+            if feed.name == *name {
+                feed.scope = settings.scope;
+            }
+        }
+    }
+
     /// Remembers how the last fetch of a feed went.
     pub fn note_feed(&mut self, place: u8, health: FeedHealth) {
         if let Some(feed) = self.feeds.at(place) {

@@ -139,6 +139,7 @@ impl<D: Datapath> Controller<D> {
         if let Some(alerts) = self.alerts() {
             alerts.configure(new);
         }
+        self.set_feeds(new);
         self.set_fleet(new, now);
         Ok(())
     }

@@ -29,6 +29,15 @@ impl Feeds {
         Self { running, reports }
     }
 
+    /// Uses other settings of the same feeds.
+    pub(super) fn follow(&mut self, config: &Config) {
+        for place in self.running.change(config) {
+            if let Some(report) = self.reports.get_mut(usize::from(place)) {
+                *report = Report::default();
+            }
+        }
+    }
+
     /// Waits for news. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<News> {
         self.running.news.recv().await

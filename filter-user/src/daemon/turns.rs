@@ -107,6 +107,7 @@ impl Parts {
                 Some(read) = reloads.next(), if second => {
                     let disabled = self.safety.is_disabled();
                     reloads.take(read, controller, (&mut self.outlook, names, geo), disabled);
+                    feeds.follow(reloads.running());
                     if self.notify.is_ready() {
                         self.notify.ready();
                     }

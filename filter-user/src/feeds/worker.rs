@@ -8,7 +8,7 @@ use ::feeds::{Change, Form, List, Listed, Pace, apply, delay, judge, parse};
 use api::{FeedConfirmed, FeedState};
 use ipnet::IpNet;
 use log::{debug, info, warn};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -42,12 +42,19 @@ pub(super) struct Settings {
     pub(super) room: (usize, usize),
     pub(super) tell: mpsc::Sender<News>,
     pub(super) asked: mpsc::Receiver<Confirm>,
+    /// Ends when the feed gets other settings.
+    pub(super) kept: watch::Receiver<()>,
 }
 
-/// The loop that reads the news has ended.
+/// The loop that reads the news has ended, or the feed gets other settings.
 struct Ended;
 
-/// Runs a feed until the daemon ends.
+/// Waits until the feed gets other settings. Cancel-safe.
+async fn is_over(mut kept: watch::Receiver<()>) {
+    while kept.changed().await.is_ok() {}
+}
+
+/// Runs a feed until the daemon ends or the feed gets other settings.
 pub(super) async fn run(settings: Settings) {
     let _ended = keep_up(settings).await;
 }
@@ -156,7 +163,10 @@ impl Worker {
                 sleep(PART_PAUSE).await;
             }
             let feed = &self.settings.feed;
-            let answer = fetch(feed, &self.state.version, self.state.cursor.as_deref()).await;
+            let answer = tokio::select! {
+                answer = fetch(feed, &self.state.version, self.state.cursor.as_deref()) => answer,
+                () = is_over(self.settings.kept.clone()) => return Err(Ended),
+            };
             let read = match answer {
                 Ok(Answer::Unchanged) => Ok(None),
                 Ok(Answer::Document(bytes, version)) => {
