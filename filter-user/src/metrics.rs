@@ -7,6 +7,7 @@
 //! Must never have a label with a value that an attacker chooses.
 
 mod process;
+mod single;
 mod table;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 pub use self::process::Process;
-use self::table::{Kind, Metric, Sample, TABLE};
+use self::single::SINGLE;
+pub use self::single::Values;
+use self::table::{Kind, LABELLED, Metric, Sample};
 use crate::whole_file;
 
 /// The bounds of the histogram of reactions, in seconds.
@@ -63,8 +66,9 @@ impl Format {
 
 /// The counts at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a metric")]
 pub struct Snapshot {
+    /// The metrics without labels.
+    pub values: Values,
     /// The packets of each interface, by reason.
     pub packets: Vec<Packets>,
     /// The packets of each interface that a dry run would have dropped, by reason.
@@ -75,43 +79,17 @@ pub struct Snapshot {
     pub bans_made: Vec<(String, u64)>,
     /// The failures since the start, by source, class and whether they are proven.
     pub failures: Vec<((&'static str, &'static str, bool), u64)>,
-    /// Failures without a witness since the start.
-    pub unwitnessed: u64,
     /// The sources of failures, by name: whether all of this name are read, and when an attempt was last read, in
     /// seconds since 1970.
     pub sources: BTreeMap<&'static str, (bool, Option<f64>)>,
     /// The feeds.
     pub feeds: Vec<FeedCount>,
-    /// Whether the policy of countries is in force as configured; `None` without a policy.
-    pub geo_up: Option<bool>,
-    /// Whether a server of the fleet is connected, and how many other hosts there are; `None` without a fleet.
-    pub fleet: Option<(bool, u64)>,
     /// The interfaces: their names and modes, and whether they are protected.
     pub interfaces: Vec<(String, &'static str, bool)>,
-    /// Known peers now.
-    pub known_peers: u64,
-    /// Failures of known peers that were spared.
-    pub spared: u64,
     /// The maps: their names, their entries and the room in them.
     pub maps: Vec<(&'static str, u64, u64)>,
     /// How quickly bans followed failures.
     pub reactions: Reactions,
-    /// Changes that the store has not written yet.
-    pub store_pending: u64,
-    /// Whether the store can be written.
-    pub store_up: bool,
-    /// Whether the configuration asks for a dry run.
-    pub dry_run: bool,
-    /// Whether packets are dropped.
-    pub enforcing: bool,
-    /// Whether SIP is closed for maintenance.
-    pub maintenance: bool,
-    /// Signs that failures are not recognised, and traffic that the filter does not see.
-    pub blind: u64,
-    /// Bans that were not made because of what the address is.
-    pub prevented: u64,
-    /// Lines of the daemon's log that were lost.
-    pub log_lost: u64,
     /// The state of alerts and actions.
     pub alerts: Alerts,
 }
@@ -202,7 +180,7 @@ struct Page {
 
 impl Collector for Page {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for Metric { name, help, kind, samples } in TABLE {
+        for Metric { name, help, kind, samples } in table() {
             let samples = samples(self);
             // A metric without samples would be a name without meaning.
             if samples.is_empty() {
@@ -249,9 +227,14 @@ pub fn write_textfile(file: &Path, page: &str) -> io::Result<()> {
     whole_file::replace(file, text.as_bytes())
 }
 
+/// All metrics but the histogram.
+fn table() -> impl Iterator<Item = &'static Metric> {
+    LABELLED.iter().chain(SINGLE)
+}
+
 /// The names of all metrics, as queries use them, with their descriptions.
 pub fn names() -> impl Iterator<Item = (String, &'static str, &'static str)> {
-    let simple = TABLE.iter().map(|metric| match metric.kind {
+    let simple = table().map(|metric| match metric.kind {
         Kind::Counter => (format!("{}_total", metric.name), "counter", metric.help),
         Kind::Gauge => (metric.name.to_owned(), "gauge", metric.help),
     });

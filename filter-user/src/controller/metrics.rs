@@ -16,7 +16,7 @@ use crate::datapath::{Count, Datapath, InterfaceCounters};
 use crate::failure::Class;
 use crate::jail::Jail;
 use crate::logging;
-use crate::metrics::{FeedCount, Packets, Reactions, Snapshot};
+use crate::metrics::{FeedCount, Packets, Reactions, Snapshot, Values};
 
 /// What only the metrics count, since the start.
 #[derive(Default)]
@@ -98,35 +98,36 @@ impl<D: Datapath> Controller<D> {
             let interface = &counted.interface;
             (interface.name.clone(), interface.mode.as_str(), interface.unprotected.is_none())
         };
+        let fleet = self.fleet_health(now);
+        let geo = self.geo_status().filter(|geo| geo.policy.is_some());
+        let values = Values {
+            unwitnessed: self.meters.unwitnessed,
+            prevented: self.prevented.total(self.started).0,
+            geo_up: geo.map(|geo| geo.state == GeoState::Ok),
+            fleet_up: fleet.as_ref().map(|fleet| fleet.state == FleetState::Connected),
+            fleet_hosts: fleet.map(|fleet| fleet.hosts),
+            blind: (self.hearing_findings(now).len() + self.sources.exposures().len()) as u64,
+            known_peers: self.datapath.known_count(),
+            spared: self.attempts.spared(),
+            store_pending: store.pending as u64,
+            store_up: store.failed.is_none(),
+            enforcing: self.enforcing(),
+            dry_run: self.enforcement().state == EnforcementState::DryRun,
+            maintenance: self.maintenance(now).on,
+            log_lost: logging::report().lost,
+        };
         Ok(Snapshot {
+            values,
             packets: counters.iter().flat_map(|of| packets(of, &of.reasons)).collect(),
             would_drop: counters.iter().flat_map(|of| packets(of, &of.would_drop)).collect(),
             bans,
             bans_made: self.jails.iter().map(made).collect(),
             failures: failures.map(|(labels, count)| (*labels, *count)).collect(),
-            unwitnessed: self.meters.unwitnessed,
             sources,
             feeds: feeds.collect(),
-            geo_up: self
-                .geo_status()
-                .filter(|geo| geo.policy.is_some())
-                .map(|geo| geo.state == GeoState::Ok),
-            fleet: self
-                .fleet_health(now)
-                .map(|fleet| (fleet.state == FleetState::Connected, fleet.hosts)),
             interfaces: counters.iter().map(of_interface).collect(),
-            known_peers: self.datapath.known_count(),
-            spared: self.attempts.spared(),
             maps: self.datapath.map_use(),
             reactions: self.meters.reactions,
-            store_pending: store.pending as u64,
-            store_up: store.failed.is_none(),
-            dry_run: self.enforcement().state == EnforcementState::DryRun,
-            enforcing: self.enforcing(),
-            maintenance: self.maintenance(now).on,
-            blind: (self.hearing_findings(now).len() + self.sources.exposures().len()) as u64,
-            prevented: self.prevented.total(self.started).0,
-            log_lost: logging::report().lost,
             alerts: self.alerts().map(Handle::rows).unwrap_or_default(),
         })
     }

@@ -1,4 +1,4 @@
-//! The table of metrics: name, description, kind, and the samples of each.
+//! The table of metrics with labels: name, description, kind, and the samples of each.
 
 use api::{AlertRow, Alerts};
 
@@ -28,8 +28,8 @@ pub(super) struct Sample {
     pub(super) value: f64,
 }
 
-/// All but the histogram.
-pub(super) const TABLE: &[Metric] = &[
+/// Those with labels, and those of the process.
+pub(super) const LABELLED: &[Metric] = &[
     Metric {
         name: "ringfence_packets",
         help: "Packets since the filter was first attached to the interface, by verdict and reason",
@@ -71,12 +71,6 @@ pub(super) const TABLE: &[Metric] = &[
         },
     },
     Metric {
-        name: "ringfence_bans_prevented",
-        help: "Bans that were not made because the address is trusted, essential or the host's own",
-        kind: Kind::Counter,
-        samples: |page| one(number(page.snapshot.prevented)),
-    },
-    Metric {
         name: "ringfence_failures",
         help: "Failures that a source has read since the start of the daemon, by class, and whether the source itself proves them",
         kind: Kind::Counter,
@@ -90,12 +84,6 @@ pub(super) const TABLE: &[Metric] = &[
                 })
                 .collect()
         },
-    },
-    Metric {
-        name: "ringfence_unwitnessed",
-        help: "Failures without a witness, which did not count",
-        kind: Kind::Counter,
-        samples: |page| one(number(page.snapshot.unwitnessed)),
     },
     Metric {
         name: "ringfence_source_up",
@@ -142,24 +130,6 @@ pub(super) const TABLE: &[Metric] = &[
         samples: |page| of_feeds(page, |feed| Some(number(feed.packets))),
     },
     Metric {
-        name: "ringfence_geo_up",
-        help: "Whether the policy of countries and networks is in force as configured; absent without one",
-        kind: Kind::Gauge,
-        samples: |page| some(page.snapshot.geo_up.map(truth)),
-    },
-    Metric {
-        name: "ringfence_fleet_up",
-        help: "Whether a server of the fleet is connected; absent without a fleet",
-        kind: Kind::Gauge,
-        samples: |page| some(page.snapshot.fleet.map(|(up, _)| truth(up))),
-    },
-    Metric {
-        name: "ringfence_fleet_hosts",
-        help: "Other hosts of the fleet that were heard of; absent without a fleet",
-        kind: Kind::Gauge,
-        samples: |page| some(page.snapshot.fleet.map(|(_, hosts)| number(hosts))),
-    },
-    Metric {
         name: "ringfence_protected",
         help: "Whether the packets of an interface are filtered, by the mode of the program (native or generic)",
         kind: Kind::Gauge,
@@ -171,24 +141,6 @@ pub(super) const TABLE: &[Metric] = &[
                 })
                 .collect()
         },
-    },
-    Metric {
-        name: "ringfence_blind",
-        help: "Signs that failures are not recognised, and kinds of traffic that the filter does not see",
-        kind: Kind::Gauge,
-        samples: |page| one(number(page.snapshot.blind)),
-    },
-    Metric {
-        name: "ringfence_known_peers",
-        help: "Known peers",
-        kind: Kind::Gauge,
-        samples: |page| one(number(page.snapshot.known_peers)),
-    },
-    Metric {
-        name: "ringfence_peers_spared",
-        help: "Unproven failures of known peers, which did not count",
-        kind: Kind::Counter,
-        samples: |page| one(number(page.snapshot.spared)),
     },
     Metric {
         name: "ringfence_map_entries",
@@ -207,36 +159,6 @@ pub(super) const TABLE: &[Metric] = &[
             let maps = page.snapshot.maps.iter();
             maps.map(|(name, _, room)| sample([("map", *name)], number(*room))).collect()
         },
-    },
-    Metric {
-        name: "ringfence_store_pending",
-        help: "Changes that the store has not written yet",
-        kind: Kind::Gauge,
-        samples: |page| one(number(page.snapshot.store_pending)),
-    },
-    Metric {
-        name: "ringfence_store_up",
-        help: "Whether the store can be written",
-        kind: Kind::Gauge,
-        samples: |page| one(truth(page.snapshot.store_up)),
-    },
-    Metric {
-        name: "ringfence_enforcing",
-        help: "Whether bans and limits drop packets",
-        kind: Kind::Gauge,
-        samples: |page| one(truth(page.snapshot.enforcing)),
-    },
-    Metric {
-        name: "ringfence_dry_run",
-        help: "Whether the configuration asks for a dry run",
-        kind: Kind::Gauge,
-        samples: |page| one(truth(page.snapshot.dry_run)),
-    },
-    Metric {
-        name: "ringfence_maintenance",
-        help: "Whether SIP is closed for maintenance",
-        kind: Kind::Gauge,
-        samples: |page| one(truth(page.snapshot.maintenance)),
     },
     Metric {
         name: "ringfence_alert_messages",
@@ -266,12 +188,6 @@ pub(super) const TABLE: &[Metric] = &[
                 })
                 .collect()
         },
-    },
-    Metric {
-        name: "ringfence_log_lost",
-        help: "Lines of the daemon's log that were lost because its reader was too slow",
-        kind: Kind::Counter,
-        samples: |page| one(number(page.snapshot.log_lost)),
     },
     Metric {
         name: "ringfence_build_info",
@@ -353,20 +269,20 @@ fn sample<const N: usize, T: AsRef<str>>(labels: [(&'static str, T); N], value: 
     Sample { labels: labels.collect(), value }
 }
 
-fn one(value: f64) -> Vec<Sample> {
+pub(super) fn one(value: f64) -> Vec<Sample> {
     vec![Sample { labels: Vec::new(), value }]
 }
 
-/// A value that could be read.
-fn some(value: Option<f64>) -> Vec<Sample> {
+/// A value that there is.
+pub(super) fn some(value: Option<f64>) -> Vec<Sample> {
     value.map(one).unwrap_or_default()
 }
 
-fn truth(value: bool) -> f64 {
+pub(super) fn truth(value: bool) -> f64 {
     f64::from(u8::from(value))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "the formats have only floating-point numbers")]
-fn number(value: u64) -> f64 {
+pub(super) fn number(value: u64) -> f64 {
     value as f64
 }

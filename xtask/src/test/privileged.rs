@@ -16,7 +16,8 @@ use super::summary::Summary;
 use crate::privilege::Root;
 use crate::workspace::json_string;
 
-/// No more executables run at once, however many processors there are.
+/// How many executables run at once for each processor, and how many at most.
+const PER_PROCESSOR: usize = 2;
 const MOST_AT_ONCE: usize = 4;
 
 /// A test executable that cargo has built.
@@ -62,7 +63,8 @@ impl Run<'_> {
         counted.sort_by_key(|(tests, _)| *tests);
         let width = counted.iter().map(|(_, executable)| executable.name.len()).max().unwrap_or(0);
 
-        let workers = thread::available_parallelism()?.get().min(MOST_AT_ONCE);
+        let processors = thread::available_parallelism()?.get();
+        let workers = (PER_PROCESSOR * processors).min(MOST_AT_ONCE);
         let waiting = Mutex::new(counted);
         let ended = Mutex::new((Summary::default(), Vec::new()));
         thread::scope(|scope| -> Result<()> {

@@ -16,13 +16,14 @@ fn what_happens_is_counted() {
     controller.note_reaction(Duration::from_millis(1), controller.bans_made());
     let counts = controller.metrics(at(20)).unwrap();
     let failures: u64 = counts.failures.iter().map(|(_, count)| count).sum();
-    assert_eq!((failures, counts.unwitnessed), (18, 3));
+    assert_eq!((failures, counts.values.unwitnessed), (18, 3));
     assert!(counts.failures.iter().all(|((_, class, _), _)| *class == "wrong-credential"));
     let bans: Vec<_> = counts.bans.iter().map(|((jail, ..), count)| (&**jail, *count)).collect();
     assert_eq!(bans, [("asterisk-wazo", 1)]);
     assert_eq!(made(&counts), [("asterisk-wazo", 1)]);
     assert_eq!(counts.reactions.count(), 1);
-    assert!(counts.enforcing && counts.store_up && !counts.dry_run && !counts.maintenance);
+    let values = counts.values;
+    assert!(values.enforcing && values.store_up && !values.dry_run && !values.maintenance);
 
     controller.answer(Request::Unban(Unban::All), at(21));
     let counts = controller.metrics(at(22)).unwrap();
