@@ -1,5 +1,6 @@
 //! Services that are not open to everybody.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -34,6 +35,8 @@ pub enum Service {
 
 /// The name of the service whose ports are those under `sip`.
 const SIP: &str = "sip";
+/// The name of the service whose port is that of SIP over TLS.
+const SIP_TLS: &str = "sip-tls";
 /// The name of the service that carries the audio and video of calls.
 const RTP: &str = "rtp";
 
@@ -81,7 +84,7 @@ pub const SERVICES: &[Named] = &[
     tcp("rabbitmq", &[port(4369), port(5671), port(5672), port(15672), port(25672)]),
     udp(RTP, &[ports(10_000, 20_000)]),
     tcp("sccp", &[port(2000)]),
-    Named { name: "sip-tls", udp: &[], tcp: &[port(5061)] },
+    Named { name: SIP_TLS, udp: &[], tcp: &[port(5061)] },
     tcp("smtp", &[port(25)]),
     tcp("ssh", &[port(22)]),
     udp("tftp", &[port(69)]),
@@ -120,16 +123,40 @@ impl Exposure {
     /// The ports that are not open to everybody. If services share a port, the stricter entry comes later
     /// and applies.
     ///
-    /// Known peers have access to SIP, and to RTP, of which they may send the first packet of a call.
+    /// Known peers have access to SIP, and to RTP, of which they may send the first packet of a call, also if
+    /// `trusted` has these ports in a range.
     pub fn guards(&self, sip: &SipPorts) -> Vec<PortGuard> {
-        let trusted = self.trusted.iter().flat_map(|service| {
-            let known = matches!(service, Service::Named(SIP | "sip-tls" | RTP));
-            let open_to = OPEN_TO_TRUSTED | if known { OPEN_TO_KNOWN } else { 0 };
-            service.guards(sip, open_to)
+        let of_calls: Vec<(bool, PortRange)> =
+            [SIP, SIP_TLS, RTP].iter().flat_map(|name| Service::Named(name).ports(sip)).collect();
+        let trusted = self.trusted.iter().flat_map(|service| service.ports(sip));
+        let trusted = trusted.flat_map(|(tcp, range)| {
+            let of_calls = of_calls.iter().filter(|(of_tcp, _)| *of_tcp == tcp);
+            let of_calls: Vec<PortRange> = of_calls.map(|(_, range)| *range).collect();
+            split(range, &of_calls).into_iter().map(move |(range, is_of_calls)| {
+                guard(tcp, range, OPEN_TO_TRUSTED | if is_of_calls { OPEN_TO_KNOWN } else { 0 })
+            })
         });
-        let closed = self.closed.iter().flat_map(|service| service.guards(sip, 0));
-        trusted.chain(closed).collect()
+        let closed = self.closed.iter().flat_map(|service| service.ports(sip));
+        trusted.chain(closed.map(|(tcp, range)| guard(tcp, range, 0))).collect()
     }
+}
+
+/// Replies to the host's own requests always pass.
+fn guard(tcp: bool, range: PortRange, open_to: u8) -> PortGuard {
+    PortGuard { tcp, range, open_to: open_to | if tcp { 0 } else { OPEN_TO_REPLIES } }
+}
+
+/// The parts of a range that are in one of the others, and those that are in none, in their order.
+fn split(range: PortRange, others: &[PortRange]) -> Vec<(PortRange, bool)> {
+    let begins = others.iter().flat_map(|other| [Some(other.first), other.last.checked_add(1)]);
+    let begins = begins.flatten().filter(|begin| range.contains(*begin));
+    let begins: BTreeSet<u16> = begins.chain([range.first]).collect();
+    let lasts = begins.iter().skip(1).map(|next| next.saturating_sub(1)).chain([range.last]);
+    let part = |(first, last): (&u16, u16)| {
+        let is_in = others.iter().any(|other| other.contains(*first));
+        (PortRange { first: *first, last }, is_in)
+    };
+    begins.iter().zip(lasts).map(part).collect()
 }
 
 impl Service {
@@ -147,15 +174,6 @@ impl Service {
                 .map_or_else(Vec::new, |service| both(service.udp, service.tcp)),
             Self::Ports { tcp, range } => vec![(tcp, range)],
         }
-    }
-
-    fn guards(self, sip: &SipPorts, open_to: u8) -> Vec<PortGuard> {
-        let guard = |(tcp, range)| {
-            // Replies to the host's own requests always pass.
-            let replies = if tcp { 0 } else { OPEN_TO_REPLIES };
-            PortGuard { tcp, range, open_to: open_to | replies }
-        };
-        self.ports(sip).into_iter().map(guard).collect()
     }
 }
 
@@ -269,5 +287,38 @@ mod tests {
             guard(true, 5432, 0),
         ];
         assert_eq!(exposure.guards(&sip()), expected);
+    }
+
+    #[test]
+    fn calls_stay_open_to_known_peers_in_any_range() {
+        let of = |trusted: &[&str], closed: &[&str]| {
+            let services =
+                |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+            let (trusted, closed) = (services(trusted), services(closed));
+            Exposure { trusted, closed, dry_run: false }.guards(&sip())
+        };
+        let udp = |first, last, known: bool| {
+            let range = PortRange { first, last };
+            guard(false, range, OPEN_TO_TRUSTED | if known { OPEN_TO_KNOWN } else { 0 })
+        };
+        assert_eq!(
+            of(&["1024-65535/udp"], &[]),
+            [
+                udp(1024, 5059, false),
+                udp(5060, 5060, true),
+                udp(5061, 9999, false),
+                udp(10_000, 20_000, true),
+                udp(20_001, 65_535, false),
+            ]
+        );
+        assert_eq!(of(&["5060/udp"], &[]), [udp(5060, 5060, true)]);
+        assert_eq!(
+            of(&["12000-30000/udp"], &[]),
+            [udp(12_000, 20_000, true), udp(20_001, 30_000, false)]
+        );
+        assert_eq!(of(&["5059/udp"], &[]), [udp(5059, 5059, false)]);
+        assert_eq!(of(&["sip-tls"], &[]), of(&["5061/tcp"], &[]));
+        assert_eq!(of(&["rtp"], &[]), of(&["10000-20000/udp"], &[]));
+        assert_eq!(of(&[], &["rtp"]), [guard(false, PortRange { first: 10_000, last: 20_000 }, 0)]);
     }
 }
