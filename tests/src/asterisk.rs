@@ -3,7 +3,7 @@
 mod root;
 
 use std::fs::{self, Permissions};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -48,6 +48,8 @@ pub struct Options {
     pub ami_secret: Option<String>,
     /// Whether it accepts SIP over `WebSocket`, on 127.0.0.1:5039 as on a Wazo host.
     pub websocket: bool,
+    /// SIP servers at which it registers as `trunk`, over UDP, with a password.
+    pub trunks: Vec<(IpAddr, String)>,
     /// Whether it accepts SIP over TLS, on port 5061 of all addresses. [`Asterisk::certificate`] is its own.
     pub tls: bool,
 }
@@ -74,6 +76,7 @@ impl Default for Options {
             manager: None,
             ami_secret: None,
             websocket: false,
+            trunks: Vec::new(),
             tls: false,
         }
     }
@@ -292,6 +295,7 @@ impl InstanceDirectory {
                     &[("NAME", name), ("PASSWORD", password)],
                 ) + "\n"
             })
+            .chain(options.trunks.iter().enumerate().map(|(n, trunk)| registration(n, trunk)))
             .collect();
         let security = match options.security_log {
             Some(LogForm::Plain) => "security => security",
@@ -368,6 +372,23 @@ impl Drop for InstanceDirectory {
         // The next run removes what remains.
         fs::remove_dir_all(&self.outside).ok();
     }
+}
+
+/// The configuration of a registration `trunkN` at a server.
+fn registration(place: usize, (server, password): &(IpAddr, String)) -> String {
+    let (host, transport) = match server {
+        IpAddr::V4(server) => (server.to_string(), "transport-udp"),
+        IpAddr::V6(server) => (format!("[{server}]"), "transport-udp6"),
+    };
+    fill(
+        include_str!("../lab/asterisk/registration.conf.in"),
+        &[
+            ("NAME", &format!("trunk{place}")),
+            ("HOST", &host),
+            ("TRANSPORT", transport),
+            ("PASSWORD", password),
+        ],
+    ) + "\n"
 }
 
 /// Makes a command run with `root` as its root directory.

@@ -71,7 +71,7 @@ impl Kamailio {
         let libraries = libraries(&root)?;
         let directory = scratch::directory("kamailio")?;
         let text = text
-            .replace("@ADDRESS@", &at.to_string())
+            .replace("@ADDRESS@", &in_uri(at))
             .replace("@MODULES@", &libraries.join("kamailio/modules/").display().to_string());
         let config = directory.path().join("kamailio.cfg");
         fs::write(&config, text).context("write Kamailio's configuration")?;
@@ -131,4 +131,12 @@ fn libraries(root: &Path) -> anyhow::Result<std::path::PathBuf> {
     let entries = fs::read_dir(&lib).with_context(|| format!("list {}", lib.display()))?;
     let found = entries.flatten().map(|entry| entry.path()).find(|at| at.join("kamailio").is_dir());
     found.context("Debian's package kamailio has no modules")
+}
+
+/// An address as it is written in a URI.
+fn in_uri(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
 }

@@ -34,6 +34,7 @@ pub mod picture;
 pub mod ringfence;
 pub mod scratch;
 pub mod screen;
+pub mod servers;
 pub mod sip;
 pub mod sip_socket;
 pub mod site;

@@ -1,8 +1,8 @@
 //! A real sshd in a network namespace, and a relay that writes its messages to an `auth.log`.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead as _, BufReader, PipeReader, Write as _, pipe};
-use std::net::IpAddr;
+use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Write as _, pipe};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -18,7 +18,7 @@ use crate::{attack, scratch};
 /// How long a client may take for all its attempts: after a ban it would wait in vain.
 const CLIENT_LIMIT: Duration = Duration::from_secs(5);
 
-/// A running sshd on port 22 that accepts no user and no password. Stopped when dropped.
+/// A running sshd on port 22 that accepts no password. Stopped when dropped.
 #[derive(Debug)]
 pub struct Sshd {
     process: Running,
@@ -48,8 +48,10 @@ impl Sshd {
         let config = format!(
             "Port 22\nHostKey {}\nPidFile none\nUsePAM no\nPasswordAuthentication yes\n\
              KbdInteractiveAuthentication no\nMaxAuthTries 3\nMaxStartups 100\n\
-             PerSourcePenalties no\nLoginGraceTime 20\n",
-            key.display()
+             PerSourcePenalties no\nLoginGraceTime 20\nStrictModes no\nChrootDirectory /\n\
+             AuthorizedKeysFile {}\n",
+            key.display(),
+            inside.join("authorized_keys").display(),
         );
         fs::write(directory.join("sshd_config"), config).context("write sshd's configuration")?;
         let mut command = host.command("/usr/sbin/sshd");
@@ -62,6 +64,22 @@ impl Sshd {
         let process = Running::spawn("sshd", &mut command)?;
         thread::spawn(move || relay(said, log));
         Ok(Self { process, directory })
+    }
+
+    /// Makes a key with which `root` may log in, and returns its file.
+    ///
+    /// # Errors
+    ///
+    /// If `ssh-keygen` does not run.
+    pub fn make_key(&self) -> anyhow::Result<PathBuf> {
+        let key = self.directory.join("login");
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key);
+        child::finish("ssh-keygen", &mut keygen, CLIENT_LIMIT, OnSignal::Stop)?
+            .success("ssh-keygen")?;
+        fs::copy(self.directory.join("login.pub"), self.directory.join("authorized_keys"))
+            .context("admit the key")?;
+        Ok(key)
     }
 }
 
@@ -119,4 +137,56 @@ pub fn log_in(host: &Netns, source: IpAddr, target: IpAddr, user: &str) -> anyho
         thread::sleep(Duration::from_millis(20));
     }
     client.kill().map(drop)
+}
+
+/// A session of the real client that stands, in which a connection is forwarded to a service that sends back
+/// what comes. Killed when dropped.
+#[derive(Debug)]
+pub struct Session {
+    process: Running,
+    to: PipeWriter,
+    from: BufReader<PipeReader>,
+}
+
+impl Session {
+    /// Logs in from `source`, an address of `host`, with [`Sshd::make_key`].
+    ///
+    /// # Errors
+    ///
+    /// If the client cannot be run.
+    pub fn start(
+        host: &Netns,
+        source: IpAddr,
+        target: IpAddr,
+        key: &Path,
+        service: SocketAddr,
+    ) -> anyhow::Result<Self> {
+        let mut ssh = host.command("ssh");
+        ssh.args(["-F", "none", "-b"]).arg(source.to_string()).arg("-i").arg(key);
+        ssh.args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]);
+        ssh.args(["-o", "BatchMode=yes", "-o", "LogLevel=ERROR"])
+            .arg("-W")
+            .arg(service.to_string());
+        ssh.arg(format!("root@{target}"));
+        let ((input, to), (from, output)) =
+            (pipe().context("make a pipe")?, pipe().context("make a pipe")?);
+        ssh.stdin(input).stdout(output);
+        let process = Running::spawn("ssh", &mut ssh)?;
+        Ok(Self { process, to, from: BufReader::new(from) })
+    }
+
+    /// Whether a line comes back.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended.
+    pub fn echoes(&mut self, line: &str) -> anyhow::Result<bool> {
+        if let Some(status) = self.process.ended()? {
+            anyhow::bail!("the session has ended: {status}");
+        }
+        writeln!(self.to, "{line}").context("write into the session")?;
+        let mut back = String::new();
+        self.from.read_line(&mut back).context("read from the session")?;
+        Ok(back.trim_end() == line)
+    }
 }
