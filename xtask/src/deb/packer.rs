@@ -25,7 +25,7 @@ const AGENT_MAX: u64 = 5_500_000;
 const MAINTAINER: (&str, &str) = ("The Ringfence developers", "developers@ringfence.example");
 
 /// Files that are installed unchanged from the repository.
-const FILES: [(&str, &str); 17] = [
+const FILES: [(&str, &str); 18] = [
     ("packaging/config.yml", "etc/ringfence/config.yml"),
     ("packaging/ringfence.service", "usr/lib/systemd/system/ringfence.service"),
     ("packaging/ringfence-fleet.service", "usr/lib/systemd/system/ringfence-fleet.service"),
@@ -61,6 +61,10 @@ const FILES: [(&str, &str); 17] = [
     (
         "packaging/audit/ringfence-audit.timer",
         "usr/share/doc/ringfence/examples/audit/ringfence-audit.timer",
+    ),
+    (
+        "packaging/wazo-service/ringfence-maintenance.service",
+        "usr/share/doc/ringfence/examples/wazo-service/ringfence-maintenance.service",
     ),
     ("packaging/nginx/ringfence", "usr/share/doc/ringfence/examples/nginx/ringfence"),
     ("packaging/grafana/ringfence.json", "usr/share/doc/ringfence/examples/grafana/ringfence.json"),
