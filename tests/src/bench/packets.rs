@@ -9,6 +9,7 @@ mod control;
 mod egress;
 mod floods;
 mod lane;
+mod ports;
 mod promises;
 mod protected;
 mod reference;
@@ -104,6 +105,7 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     let many = cases::MANY.banned();
     let mut rows = Vec::new();
     rows.extend(ringfence(settings, &many, screen)?);
+    rows.extend(ports::measure(settings, screen)?);
     rows.extend(egress::measure(settings, screen)?);
     rows.extend(bans(settings, screen)?);
     let complete = settings.only.is_empty();

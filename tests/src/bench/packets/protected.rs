@@ -1,5 +1,6 @@
 //! Ringfence at the far end of a lane. Its tables are filled as the controller fills them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -63,11 +64,20 @@ pub(super) struct Verdicts {
 impl Protected {
     /// Attaches the program in this mode, with empty tables.
     pub(super) fn attach(lane: &Lane, mode: Mode) -> Result<Self> {
+        Self::attach_with(lane, mode, &Guarded::default())
+    }
+
+    /// The same in native mode, with ports that are not open to everybody.
+    pub(super) fn attach_guarded(lane: &Lane, guarded: &Guarded) -> Result<Self> {
+        Self::attach_with(lane, Mode::Native, guarded)
+    }
+
+    fn attach_with(lane: &Lane, mode: Mode, guarded: &Guarded) -> Result<Self> {
         let directory =
             Path::new(BPFFS).join(format!("{}-bench", scratch::prefix().replace('.', "-")));
         let runtime = Builder::new_current_thread().enable_all().build().context("runtime")?;
         let pins = Pins(directory);
-        let kernel = open(lane, &runtime, &pins.0, mode, Limits::Default)?;
+        let kernel = open(lane, &runtime, &pins.0, mode, Limits::Default, guarded)?;
         Ok(Self { kernel, runtime, mode, pins })
     }
 
@@ -75,7 +85,8 @@ impl Protected {
     pub(super) fn restart(self, lane: &Lane, limits: Limits) -> Result<Self> {
         let Self { kernel, runtime, mode, pins } = self;
         drop(kernel);
-        let kernel = open(lane, &runtime, &pins.0, mode, limits)?;
+        let guarded = Guarded::default();
+        let kernel = open(lane, &runtime, &pins.0, mode, limits, &guarded)?;
         Ok(Self { kernel, runtime, mode, pins })
     }
 
@@ -98,6 +109,11 @@ impl Protected {
     /// Enters this address as a known peer.
     pub(super) fn know(&mut self, address: IpAddr) -> Result<()> {
         self.kernel.know(address, filter_user::clock::now())
+    }
+
+    /// Records the users of these ports, each with whether it is a TCP port.
+    pub(super) fn record(&mut self, ports: &BTreeSet<(bool, u16)>) -> Result<()> {
+        self.kernel.record_visits(ports)
     }
 
     /// The attached program.
@@ -161,10 +177,12 @@ fn open(
     directory: &Path,
     mode: Mode,
     limits: Limits,
+    guarded: &Guarded,
 ) -> Result<Kernel> {
     let opened = lane.host().run_in(|| {
         let _runtime = runtime.enter();
-        Kernel::open(&settings(directory, mode, limits)?)
+        let settings = settings(directory, mode, limits)?;
+        Kernel::open(&Settings { guarded: guarded.clone(), ..settings })
     })?;
     let attached = opened.kernel.interfaces().first().map(|interface| interface.mode.as_str());
     let wanted = if mode == Mode::Generic { "generic" } else { "native" };

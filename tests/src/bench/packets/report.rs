@@ -21,6 +21,8 @@ pub enum Group {
     Generic,
     /// Test runs of the program with one frame.
     Run,
+    /// Test runs where ports are not open to everybody.
+    Ports,
     /// Outgoing packets.
     Egress,
     /// Figures that are not about packets.
@@ -28,12 +30,13 @@ pub enum Group {
 }
 
 impl Group {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Reference,
         Self::Flood,
         Self::Rival,
         Self::Generic,
         Self::Run,
+        Self::Ports,
         Self::Egress,
         Self::Table,
     ];
@@ -47,6 +50,7 @@ impl Group {
                 "Ringfence in generic mode at a usual host, and nftables' ingress hook"
             }
             Self::Run => "Ringfence's program alone, one frame again and again",
+            Self::Ports => "Ports that are not open to everybody, one frame again and again",
             Self::Egress => {
                 "Packets that leave the host: the classifier alone, and a stream of iperf3"
             }
