@@ -75,7 +75,42 @@ fn queries() -> Vec<String> {
     queries
 }
 
-/// What Grafana's own schema asks for and a mistake would break: it would import the dashboard all the same.
+/// A part of Grafana's schemas in `metrics/grafana`, from the Grafana Foundation SDK (Apache License 2.0).
+fn check(schema: &str, part: &Value) -> Result<(), String> {
+    let (file, _) = schema.split_once('#').unwrap();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/metrics/grafana");
+    let text = fs::read_to_string(directory.join(file)).unwrap();
+    let mut compiler = boon::Compiler::new();
+    compiler.add_resource(file, serde_json::from_str(&text).unwrap()).unwrap();
+    let mut schemas = boon::Schemas::new();
+    let schema = compiler.compile(schema, &mut schemas).unwrap();
+    schemas.validate(part, schema).map_err(|why| format!("{schema:?}: {why:#}"))
+}
+
+#[test]
+fn the_dashboard_conforms_to_grafanas_schemas() {
+    const DASHBOARD: &str = "dashboard.json#/definitions/Dashboard";
+    const QUERY: &str = "prometheus.json#/definitions/Dataquery";
+    let text = fs::read_to_string(packaging().join("grafana/ringfence.json")).unwrap();
+    let mut dashboard: Value = serde_json::from_str(&text).unwrap();
+    check(DASHBOARD, &dashboard).unwrap();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let kind = panel["type"].as_str().unwrap();
+        check(&format!("{kind}.json#/definitions/Options"), &panel["options"]).unwrap();
+        if let Some(custom) = panel["fieldConfig"]["defaults"].get("custom") {
+            check(&format!("{kind}.json#/definitions/FieldConfig"), custom).unwrap();
+        }
+        for target in panel["targets"].as_array().unwrap() {
+            check(QUERY, target).unwrap();
+        }
+    }
+    let query = dashboard["panels"][0]["targets"][0].take();
+    assert!(check(QUERY, &query["expr"]).is_err(), "a mistake is found");
+    dashboard["templating"]["list"][0]["name"] = 7.into();
+    assert!(check(DASHBOARD, &dashboard).is_err(), "a mistake is found");
+}
+
+/// What a mistake would break, and Grafana's schemas allow.
 #[test]
 fn the_dashboard_is_whole() {
     let text = fs::read_to_string(packaging().join("grafana/ringfence.json")).unwrap();
