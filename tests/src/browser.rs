@@ -102,7 +102,15 @@ impl Browser {
     ///
     /// If it throws.
     pub fn value(&self, expression: &str) -> anyhow::Result<Value> {
-        let script = format!("return ({expression});");
+        self.run(&format!("return ({expression});"))
+    }
+
+    /// What a script returns. If that is a promise, what becomes of it.
+    ///
+    /// # Errors
+    ///
+    /// If it throws.
+    pub fn run(&self, script: &str) -> anyhow::Result<Value> {
         self.post("/execute/sync", &json!({"script": script, "args": []}))
     }
 
@@ -200,8 +208,13 @@ impl Drop for Browser {
 fn call(host: &Entry, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
     let mut curl = host.command("curl");
     curl.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "60", "-X", method]);
+    // A script may be longer than an argument can be.
+    let file = scratch::directory("request")?;
     if let Some(body) = body {
-        curl.args(["-H", "Content-Type: application/json", "-d", &body.to_string()]);
+        let file = file.path().join("body");
+        fs::write(&file, body.to_string()).context("write a request")?;
+        curl.args(["-H", "Content-Type: application/json", "-d"]);
+        curl.arg(format!("@{}", file.display()));
     }
     curl.arg(format!("http://127.0.0.1:{PORT}{path}"));
     let done = child::finish("curl", &mut curl, LIMIT, OnSignal::Stop)?.success("curl")?;
