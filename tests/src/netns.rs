@@ -233,19 +233,33 @@ pub struct Traffic {
     pub bytes_sent: u64,
 }
 
-/// A network namespace, deleted when dropped.
+/// A network namespace, deleted when dropped if it was created here.
 #[derive(Debug)]
 pub struct Netns {
     name: String,
     port: Option<String>,
     entry: Entry,
+    is_own: bool,
 }
 
 impl Netns {
     fn create(name: &str, port: Option<String>) -> anyhow::Result<Self> {
         ip(&format!("netns add {name}"))?;
+        let mut netns = Self::open(name)?;
+        netns.port = port;
+        netns.is_own = true;
+        Ok(netns)
+    }
+
+    /// One that exists, and stays.
+    ///
+    /// # Errors
+    ///
+    /// If it does not exist.
+    pub fn open(name: &str) -> anyhow::Result<Self> {
         let file = File::open(path(name)).with_context(|| format!("open the namespace {name}"))?;
-        Ok(Self { name: name.to_owned(), port, entry: Entry { file: Arc::new(file) } })
+        let entry = Entry { file: Arc::new(file) };
+        Ok(Self { name: name.to_owned(), port: None, entry, is_own: false })
     }
 
     /// Its name for `ip netns`.
@@ -348,8 +362,10 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        // A drop cannot return an error; the next run removes what remains.
-        delete(&self.name).ok();
+        if self.is_own {
+            // A drop cannot return an error; the next run removes what remains.
+            delete(&self.name).ok();
+        }
     }
 }
 

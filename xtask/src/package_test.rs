@@ -3,7 +3,7 @@
 //! mmdebstrap makes a system with systemd and Debian's kernel, from the suites of this machine's apt.
 //! The system is kept below `target` for a week; a run's changes to it are discarded. A second disk
 //! has the packages and `ringfence-package-guest`, which installs, upgrades and removes them, with a
-//! reboot in between.
+//! reboot in between. A third one has the lab's Asterisk.
 
 use std::env::consts::ARCH;
 use std::fs;
@@ -15,16 +15,19 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::deb;
+use crate::privilege::Root;
 use crate::setup::{self, For};
-use crate::step::{Steps, read_lossy, succeed, tail, timed};
+use crate::step::{Steps, output, read_lossy, succeed, tail, timed};
 use crate::vm::findings::Findings;
 use crate::vm::machine::Guest;
 use crate::vm::packages::Packages;
 use crate::workspace::Workspace;
 
 const VERB: &str = "test-package";
-/// The longest run of one system; usually it takes about five minutes.
-const LIMIT: Duration = Duration::from_mins(15);
+/// The program that runs in the systems.
+const GUEST: &str = "ringfence-package-guest";
+/// The longest run of one system; usually it takes about six minutes.
+const LIMIT: Duration = Duration::from_mins(30);
 /// A system older than this is made again, with the suite's newest packages.
 const AGE_MAX: Duration = Duration::from_hours(7 * 24);
 /// The number of last lines of the serial port that are shown after a failure.
@@ -48,7 +51,7 @@ Type=oneshot
 StandardOutput=tty
 StandardError=inherit
 TTYPath=/dev/ttyS0
-TimeoutStartSec=780
+TimeoutStartSec=1200
 Environment=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 ExecStartPre=/usr/bin/mount -o ro /dev/vdb /mnt
 ExecStart=/mnt/guest
@@ -98,6 +101,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let packages = Packages::open(&workspace.target().join("vm/packages"))?;
     let machine = packages.qemu()?;
     let payload = payload(&workspace, &directory)?;
+    let asterisk = asterisk(&workspace, &directory)?;
     let mut failed = Vec::new();
     for suite in &args.suites {
         let system = System::of(*suite, &directory)?;
@@ -107,7 +111,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             release: format!("of Debian's {}", suite.name()),
             kernel: system.file("vmlinuz"),
             initramfs: system.file("initrd"),
-            disks: vec![system.file("disk"), payload.clone()],
+            disks: vec![system.file("disk"), payload.clone(), asterisk.clone()],
             arguments: KERNEL_ARGUMENTS,
             reboots: true,
             limit: LIMIT,
@@ -121,7 +125,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             failed.push(suite.name());
         }
     }
-    fs::remove_file(&payload).context("remove the second disk")?;
+    for disk in [payload, asterisk] {
+        fs::remove_file(&disk).with_context(|| format!("remove {}", disk.display()))?;
+    }
     if !failed.is_empty() {
         bail!("the package failed on {}", failed.join(" and "));
     }
@@ -131,8 +137,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// The second disk: two versions of the package, and the program that installs them.
 fn payload(workspace: &Workspace, directory: &Path) -> Result<PathBuf> {
     let mut cargo = workspace.cargo("build");
-    cargo.args(["--package", "ringfence-tests", "--bin", "ringfence-package-guest"]);
-    timed("build ringfence-package-guest", || succeed(&mut cargo))?;
+    cargo.args(["--package", "ringfence-tests", "--bin", GUEST]);
+    timed(&format!("build {GUEST}"), || succeed(&mut cargo))?;
     let files = directory.join("payload");
     if files.exists() {
         fs::remove_dir_all(&files).with_context(|| format!("remove {}", files.display()))?;
@@ -142,11 +148,21 @@ fn payload(workspace: &Workspace, directory: &Path) -> Result<PathBuf> {
     for (package, name) in packages.iter().zip(["old.deb", "new.deb"]) {
         fs::rename(package, files.join(name)).context("name a package")?;
     }
-    let guest = workspace.debug_binary("ringfence-package-guest");
+    let guest = workspace.debug_binary(GUEST);
     succeed(Command::new("strip").arg("-o").arg(files.join("guest")).arg(guest))?;
     let disk = directory.join("payload.ext4");
     make_disk(&files, &disk, "96M")?;
     fs::remove_dir_all(&files).context("remove the second disk's files")?;
+    Ok(disk)
+}
+
+/// The third disk: the `/usr` of the lab's Asterisk, which the guest's program finds or fetches.
+fn asterisk(workspace: &Workspace, directory: &Path) -> Result<PathBuf> {
+    let root = Root::obtain("the lab's Asterisk")?;
+    let mut find = root.command(workspace.debug_binary(GUEST));
+    let found = output(find.arg("asterisk").arg(workspace.lab_cache()))?;
+    let disk = directory.join("asterisk.ext4");
+    make_disk(&Path::new(&found).join("usr"), &disk, "400M")?;
     Ok(disk)
 }
 

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,12 @@ use serde_json::Value;
 use crate::asterisk;
 use crate::say;
 use crate::system::{
-    apt, command, dropped, ip, json, must, output, run_quietly, said, service_is_active,
-    service_is_up, until,
+    apt, command, dropped, json, must, output, run_quietly, said, service_is_active, service_is_up,
+    until,
 };
-use crate::traffic::{ATTACK_RATE, ATTACKER, Inbox, PBX, PHONE, WAN, bring_up, lay_cable};
+use crate::traffic::{
+    self, ATTACK_RATE, ATTACKER, GATEWAY, GUESSER, Inbox, PBX, STRANGER, WAN, bring_up, lay_cable,
+};
 
 /// Files that a purge must remove.
 const TRACES: [&str; 7] = [
@@ -32,6 +35,9 @@ run() { for script in /usr/share/wazo-upgrade/$1.d/*; do [ -e \"$script\" ] || c
 $script; status=$?; if [ $status -ne 0 ] && [ $1 = pre-stop ]; then exit 1; fi; done; }; run ";
 /// The drop-in that made the service run as root before it had its own user.
 const AS_ROOT: &str = "/etc/systemd/system/ringfence.service.d/as-root.conf";
+/// The jail of guesses at SIP passwords. After 15 failures it bans; a few more guesses may be on their way.
+const GUESSES: &str = "asterisk-wazo";
+const GUESSES_MAX: u32 = 20;
 /// The time within which nothing unwanted may arrive.
 const SILENCE: Duration = Duration::from_secs(2);
 
@@ -65,12 +71,13 @@ pub(crate) fn from_the_start() -> Result<()> {
     });
     check("when Asterisk appears, dpkg-reconfigure completes it, and AMI is heard", || {
         asterisk::install()?;
-        asterisk::serve_ami()?;
         must("dpkg-reconfigure", &["ringfence"])?;
         asterisk::has_the_ami_user()?;
         service_is_up()?;
-        ami_is_heard()
+        ami_is_heard()?;
+        inbox.registers("at the new Asterisk")
     });
+    let not_registered = inbox.not_registered()?;
     check("the service manager knows what it does", || {
         let text = output("systemctl", &["show", "-P", "StatusText", "ringfence"])?;
         ensure!(text.contains("protects wan0"), "systemctl shows: {text}");
@@ -86,11 +93,12 @@ pub(crate) fn from_the_start() -> Result<()> {
         ensure!(status.lines().any(|line| line == expected), "it runs as another: {status}");
         Ok(())
     });
-    check("failures that Asterisk logs throttle their source", || failures_throttle(&inbox));
+    check("forged guesses throttle their source, and a phone registers", || throttles(&inbox));
+    check("a guesser is banned, and Asterisk answers no more of its guesses", guesser_is_banned);
     check("a banned source is not heard, and a phone is", || {
         must("ringfence", &["ban", &ATTACKER.to_string(), "--for", "1d"])?;
         inbox.hears_nothing_of(ATTACKER, SILENCE)?;
-        inbox.hears(PHONE, "meanwhile")
+        inbox.registers("meanwhile")
     });
     check("an upgrade from a service that ran as root lets no packet through", || {
         inbox.hears_only_the_phone_during(|| {
@@ -98,7 +106,7 @@ pub(crate) fn from_the_start() -> Result<()> {
             let before = dropped()?;
             apt(&["install", &package("new.deb")])?;
             service_is_up()?;
-            ensure!(is_banned("manual")?, "the ban is gone");
+            ensure!(is_banned(ATTACKER, &["--jail", "manual"])?, "the ban is gone");
             let status = json("status")?;
             let store = status.pointer("/store/state").and_then(Value::as_str);
             ensure!(store == Some("ok"), "the store is {store:?}");
@@ -106,6 +114,11 @@ pub(crate) fn from_the_start() -> Result<()> {
         })
     });
     while_it_runs(&inbox);
+    check("through all this, no registration of the phone failed", || {
+        let failed = inbox.not_registered()? - not_registered;
+        ensure!(failed == 0, "{failed} registrations failed");
+        Ok(())
+    });
     Ok(())
 }
 
@@ -128,19 +141,21 @@ fn while_it_runs(inbox: &Inbox) {
     });
     check("wazo-upgrade's hooks close SIP and open it again", || {
         let hooks = |state: &str| must("sh", &["-c", &format!("{WAZO_UPGRADE}{state}")]);
+        inbox.hears(STRANGER, "before the upgrade")?;
         hooks("pre-stop")?;
-        inbox.hears_nothing_of(PHONE, SILENCE)?;
+        inbox.hears_nothing_of(STRANGER, SILENCE)?;
+        inbox.registers("although SIP is closed")?;
         hooks("post-start")?;
-        inbox.hears(PHONE, "after the upgrade")?;
+        inbox.hears(STRANGER, "after the upgrade")?;
         // Two upgrades at once: the first that finishes opens SIP. An aborted one has no `post-start`.
         hooks("pre-stop")?;
         hooks("pre-stop")?;
         let closed = json("maintenance status")?;
         let end = closed.pointer("/until").filter(|until| until.is_string());
         ensure!(end.is_some(), "an aborted upgrade would leave SIP closed: {closed}");
-        inbox.hears_nothing_of(PHONE, SILENCE)?;
+        inbox.hears_nothing_of(STRANGER, SILENCE)?;
         hooks("post-start")?;
-        inbox.hears(PHONE, "after two upgrades at once")?;
+        inbox.hears(STRANGER, "after two upgrades at once")?;
         must("systemctl", &["stop", "ringfence"])?;
         hooks("pre-stop").context("a hook without a daemon aborts the upgrade")?;
         hooks("post-start")?;
@@ -229,7 +244,7 @@ fn commands_are_confined() -> Result<()> {
 /// What would shut out the host's network or its administrator.
 fn shut_out(inbox: &Inbox) {
     check("a ban that would shut out the gateway, the host or a session is refused", || {
-        let said = refused(&["ban", &PHONE.to_string()])?;
+        let said = refused(&["ban", &GATEWAY.to_string()])?;
         ensure!(said.contains("is a default gateway"), "it said: {said}");
         inbox.hears_only_the_phone_during(|| {
             for network in [&*PBX.to_string(), "192.0.2.0/24", "127.0.0.1", "0.0.0.0/0"] {
@@ -246,12 +261,13 @@ fn shut_out(inbox: &Inbox) {
     });
     check("failures in the name of the gateway do not ban it", || {
         until("a ban is prevented", || {
-            asterisk::log_failures_of(PHONE)?;
+            traffic::forge_guesses_of_the_gateway()?;
             let status = json("status")?;
             let prevented = status.pointer("/essential/prevented").and_then(Value::as_u64);
             Ok(prevented.is_some_and(|prevented| prevented > 0))
         })?;
-        inbox.hears(PHONE, "after the failures")
+        ensure!(!is_banned(GATEWAY, &[])?, "the gateway is banned");
+        Ok(())
     });
     check("a reload that would leave no trusted network is refused", || {
         let trusted = Path::new("/etc/ringfence/conf.d/trusted.yml");
@@ -267,7 +283,7 @@ fn shut_out(inbox: &Inbox) {
         inbox.hears(ATTACKER, "in a panic")?;
         must("ringfence", &["panic", "--off"])?;
         inbox.hears_nothing_of(ATTACKER, SILENCE)?;
-        inbox.hears(PHONE, "after the panic")
+        inbox.registers("after the panic")
     });
 }
 
@@ -291,9 +307,9 @@ fn ami_is_heard() -> Result<()> {
 pub(crate) fn after_the_reboot() {
     let inbox = Inbox::after_the_reboot();
     check("after a reboot no packet of a banned source arrives, from the first on", || {
-        inbox.hears(PHONE, "after the reboot")?;
+        inbox.registers("after the reboot")?;
         service_is_active()?;
-        ensure!(is_banned("manual")?, "the ban is gone");
+        ensure!(is_banned(ATTACKER, &["--jail", "manual"])?, "the ban is gone");
         until("the attack is dropped", || Ok(dropped()? > u64::from(ATTACK_RATE)))?;
         let passed = inbox.count(ATTACKER)?;
         ensure!(passed == 0, "{passed} packets of a banned source arrived since the boot");
@@ -303,33 +319,40 @@ pub(crate) fn after_the_reboot() {
         apt(&["remove", "ringfence"])?;
         inbox.hears(ATTACKER, "after the removal")
     });
-    check("a purge leaves nothing", purge);
+    check("a purge leaves nothing", || traffic::in_peace(purge));
     check("where Asterisk is set up, one command is enough", || {
         let package = env::current_exe().context("find the payload")?.with_file_name("new.deb");
-        asterisk::serve_ami()?;
-        apt(&["install", &package.display().to_string()])?;
-        service_is_up()?;
+        traffic::in_peace(|| {
+            apt(&["install", &package.display().to_string()])?;
+            service_is_up()
+        })?;
         asterisk::has_the_ami_user()?;
         ami_is_heard()?;
         let doctor = said("ringfence", &["doctor"])?;
         ensure!(!doctor.contains("asterisk-"), "doctor finds: {doctor}");
-        failures_throttle(&inbox)
+        guesser_is_banned()?;
+        throttles(&inbox)
     });
     check("a purge of a running service leaves nothing", || {
-        purge()?;
+        traffic::in_peace(purge)?;
         inbox.hears(ATTACKER, "after the purge")
     });
 }
 
-/// Fails if Asterisk's log of an attack leads to no throttle, because anybody could have sent the packets, or if
-/// more than a trickle of it is heard, or the phone is not.
-fn failures_throttle(inbox: &Inbox) -> Result<()> {
-    until("the attacker is throttled", || {
-        asterisk::log_failures_of(ATTACKER)?;
-        is_banned("asterisk-wazo")
-    })?;
+/// Fails unless forged guesses lead to a throttle, because anybody could have sent them, and no more than a
+/// trickle of them is heard, and the phone can register.
+fn throttles(inbox: &Inbox) -> Result<()> {
+    until("the attacker is throttled", || is_banned(ATTACKER, &["--jail", GUESSES]))?;
     inbox.hears_a_trickle_of(ATTACKER, SILENCE)?;
-    inbox.hears(PHONE, "meanwhile")
+    inbox.registers("meanwhile")
+}
+
+/// Fails unless a guesser that answers challenges is banned after a few guesses.
+fn guesser_is_banned() -> Result<()> {
+    let answered = traffic::guess()?;
+    until("the guesser is banned", || is_banned(GUESSER, &["--jail", GUESSES]))?;
+    ensure!((1..=GUESSES_MAX).contains(&answered), "Asterisk answered {answered} guesses");
+    Ok(())
 }
 
 /// Purges the package, and fails if something is left.
@@ -341,14 +364,13 @@ fn purge() -> Result<()> {
     ensure!(named.is_empty(), "these are left: {named}");
     let link = output("ip", &["link", "show", WAN])?;
     ensure!(!link.contains("xdp"), "the program is still attached: {link}");
-    asterisk::was_told("manager reload")?;
-    ip("link show")
+    asterisk::has_no_ami_user()
 }
 
-/// Whether there is a ban or a throttle of the attacker by this jail.
-fn is_banned(jail: &str) -> Result<bool> {
-    let bans = output("ringfence", &["bans", "--jail", jail])?;
-    Ok(bans.lines().any(|line| line.contains(&ATTACKER.to_string())))
+/// Whether there is a ban or a throttle of the address, among those that these options choose.
+fn is_banned(address: Ipv4Addr, options: &[&str]) -> Result<bool> {
+    let bans = output("ringfence", &[&["bans"], options].concat())?;
+    Ok(bans.lines().any(|line| line.contains(&address.to_string())))
 }
 
 /// Makes the installed service run as root, with files that belong to root.

@@ -14,18 +14,17 @@ mod system;
 mod traffic;
 
 use std::env;
+use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match &arguments[..] {
         [_] => {}
-        [_, "send", source, rate] => {
-            return traffic::send(source.parse().context("the source")?, rate.parse()?);
-        }
+        [_, "asterisk", cache] => return asterisk::find(Path::new(cache)),
         [_, "traffic"] => return traffic::run(),
         [_, "cable"] => return traffic::lay_cable(),
         [_, "uplink"] => return traffic::bring_up(),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 /// A long limit, because everything is slow here.
-pub(crate) const LIMIT: Duration = Duration::from_secs(90);
+pub(crate) const LIMIT: Duration = Duration::from_mins(3);
 pub(crate) const POLL: Duration = Duration::from_millis(200);
 
 pub(crate) fn apt(arguments: &[&str]) -> Result<()> {
