@@ -10,6 +10,7 @@
 //! Must never delay a ban, send more than one message of an alert at a time, or grow with what an attacker sends.
 
 mod backlog;
+mod crowdsec;
 mod kept;
 mod message;
 mod plan;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use ringfence_tests::child::Running;
 use ringfence_tests::crowdsec::Crowdsec;
 use ringfence_tests::fail2ban::Fail2ban;
+use ringfence_tests::netns::Netns;
 use ringfence_tests::ringfence::{self, Config, Ringfence};
 use ringfence_tests::scratch;
 use ringfence_tests::world::{
@@ -240,6 +242,98 @@ fn the_decisions_of_crowdsec_are_enforced() {
     cscli(&crowdsec, "decisions add --ip 185.0.0.67 --duration 1h");
     becomes(&ringfence, "crowdsec", "ok", 2);
     assert!(!lists.reaches(1, SIP_PORT) && !lists.reaches(2, SIP_PORT));
+    ringfence.stop().unwrap();
+    drop((ringfence, crowdsec, lists));
+    nothing_is_left().unwrap();
+}
+
+/// The addresses of the alerts by Ringfence, and of the decisions that are in force.
+fn at_crowdsec(crowdsec: &Crowdsec, host: &Netns) -> [Vec<String>; 2] {
+    let list = |what: &str| -> Value {
+        let text = crowdsec.cscli(host, &[what, "list", "-a", "-o", "json"]).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    let sources = |of: &Value, is: &dyn Fn(&Value) -> bool| -> Vec<String> {
+        let rows = of.as_array().into_iter().flatten().filter(|row| is(row));
+        let mut found: Vec<String> =
+            rows.map(|row| row["source"]["value"].as_str().unwrap().to_owned()).collect();
+        found.sort_unstable();
+        // It may be told twice.
+        found.dedup();
+        found
+    };
+    let is_own = |row: &Value| row["scenario"].as_str().unwrap().starts_with("ringfence/");
+    [sources(&list("alerts"), &is_own), sources(&list("decisions"), &|_| true)]
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, Debian's package crowdsec"]
+fn crowdsec_is_told_of_bans_and_they_do_not_come_back() {
+    let lists = Lists::new();
+    let host = &lists.hosts.pbx;
+    let mut crowdsec = Crowdsec::start(host, &cache().unwrap()).unwrap();
+    let cscli = |crowdsec: &Crowdsec, line: &str| {
+        crowdsec.cscli(host, &line.split(' ').collect::<Vec<_>>()).unwrap()
+    };
+    let (key, login) = (lists.file("crowdsec.key"), lists.file("crowdsec.yaml"));
+    fs::write(&key, cscli(&crowdsec, "bouncers add ringfence -o raw")).unwrap();
+    cscli(&crowdsec, &format!("machines add ringfence -a -f {}", login.display()));
+    let logs = lists.file("logs");
+    fs::create_dir(&logs).unwrap();
+    for log in ["auth.log", "provd.log"] {
+        fs::write(logs.join(log), "").unwrap();
+    }
+    let mut config = Config::new(Path::new("/nonexistent/fail2ban"));
+    config.other_logs = Some(logs.clone());
+    config.more = format!(
+        "feeds: {{crowdsec: {{url: 'http://127.0.0.1:8080', format: crowdsec, interval: 2s, key_file: {}}}}}\n\
+         actions: {{tell: {{crowdsec: {}}}}}\n",
+        key.display(),
+        login.display()
+    );
+    let mut ringfence = Ringfence::start(host, &ringfence::built().unwrap(), &config).unwrap();
+    becomes(&ringfence, "crowdsec", "ok", 0);
+    let tell = |ringfence: &Ringfence, line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        ringfence.client().run(&words, false).unwrap().success(line).unwrap();
+    };
+    let has = |crowdsec: &Crowdsec, ringfence: &Ringfence, alerts: &[&str], decisions: &[&str]| {
+        let is = until(SOON, || at_crowdsec(crowdsec, host) == [alerts, decisions]);
+        let actions: Value = ringfence.client().ask(&["alerts"]).unwrap();
+        assert!(is, "{:?}\n{actions}\n{}", at_crowdsec(crowdsec, host), ringfence.log());
+    };
+    // A test logs in, and tells of nothing.
+    tell(&ringfence, "alerts test tell");
+    has(&crowdsec, &ringfence, &[], &[]);
+    // A ban by hand, and one of a jail.
+    tell(&ringfence, "ban 185.0.0.66 --for 1h");
+    let mut failures = String::new();
+    for n in 0..6 {
+        let line = "Failed password for root from 185.0.0.67 port";
+        writeln!(failures, "Nov 29 04:40:0{n} pbx sshd[{n}]: {line} 4{n} ssh2").unwrap();
+    }
+    fs::write(logs.join("auth.log"), failures).unwrap();
+    let both = ["185.0.0.66", "185.0.0.67"];
+    has(&crowdsec, &ringfence, &both, &both);
+    // What CrowdSec decides is not told to it, and what it was told is not taken from it.
+    cscli(&crowdsec, "decisions add --ip 185.0.0.68 --duration 1h");
+    becomes(&ringfence, "crowdsec", "ok", 1);
+    assert!(!lists.reaches(2, SIP_PORT));
+    let all = ["185.0.0.66", "185.0.0.67", "185.0.0.68"];
+    has(&crowdsec, &ringfence, &both, &all);
+    let of_feed: Value = ringfence.client().ask(&["bans", "--jail", "feed:crowdsec"]).unwrap();
+    assert_eq!(of_feed["bans"][0]["network"], "185.0.0.68");
+    // While it is down, a ban does not wait for it. It is told later, and of the end of another.
+    crowdsec.stop().unwrap();
+    tell(&ringfence, "ban 185.0.0.70/31 --for 1h");
+    tell(&ringfence, "unban 185.0.0.66");
+    let problem = || ringfence.client().ask::<Value>(&["alerts"]).unwrap()["actions"][0].clone();
+    assert!(until(SOON, || problem()["problem"].is_string()), "{}", problem());
+    assert!(lists.reaches(0, SIP_PORT));
+    crowdsec.start_again(host).unwrap();
+    let told = ["185.0.0.66", "185.0.0.67", "185.0.0.70/31"];
+    has(&crowdsec, &ringfence, &told, &["185.0.0.67", "185.0.0.68", "185.0.0.70/31"]);
+    becomes(&ringfence, "crowdsec", "ok", 1);
     ringfence.stop().unwrap();
     drop((ringfence, crowdsec, lists));
     nothing_is_left().unwrap();

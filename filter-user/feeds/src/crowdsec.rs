@@ -11,6 +11,9 @@ use crate::{Parsed, push};
 /// The path of its stream of decisions.
 pub const STREAM: &str = "/v1/decisions/stream";
 
+/// The origin of decisions that a Ringfence has told it of.
+pub const ORIGIN: &str = "ringfence";
+
 #[derive(Deserialize)]
 struct Stream<'a> {
     #[serde(borrow, default)]
@@ -21,6 +24,8 @@ struct Stream<'a> {
 
 #[derive(Deserialize)]
 struct Decision<'a> {
+    #[serde(borrow, default)]
+    origin: Cow<'a, str>,
     #[serde(borrow)]
     duration: Cow<'a, str>,
     #[serde(borrow)]
@@ -32,10 +37,11 @@ struct Decision<'a> {
 }
 
 impl Decision<'_> {
-    /// Whether it bans an address or a network. Others show a captcha, or are about countries and users.
+    /// Whether it bans an address or a network. Others show a captcha, or are about countries and users. What comes
+    /// from Ringfence is banned by it already, and must not come back as the ban of somebody else.
     fn bans(&self) -> bool {
         let is = |name: &str| self.scope.eq_ignore_ascii_case(name);
-        self.kind.eq_ignore_ascii_case("ban") && (is("ip") || is("range"))
+        self.origin != ORIGIN && self.kind.eq_ignore_ascii_case("ban") && (is("ip") || is("range"))
     }
 }
 
@@ -100,7 +106,9 @@ mod tests {
     #[test]
     fn decisions_are_about_addresses_and_networks() {
         let text = br#"{"deleted":[{"duration":"-1h","id":1,"origin":"cscli","scenario":"x","scope":"Ip",
-            "type":"ban","value":"185.0.0.9"}],"new":[
+            "type":"ban","value":"185.0.0.9"},{"duration":"-1h","id":2,"origin":"ringfence","scenario":"ringfence/sshd",
+            "scope":"Ip","type":"ban","value":"185.0.0.8"}],"new":[
+            {"duration":"1h","origin":"ringfence","scenario":"ringfence/sshd","scope":"Ip","type":"ban","value":"185.0.0.7"},
             {"duration":"3h59m57.64s","origin":"cscli","scenario":"manual","scope":"Ip","type":"ban","value":"185.0.0.1"},
             {"duration":"10s","origin":"cscli","scenario":"manual","scope":"Range","type":"ban","value":"185.0.1.0/24"},
             {"duration":"10s","origin":"cscli","scenario":"manual","scope":"Ip","type":"captcha","value":"185.0.0.2"},

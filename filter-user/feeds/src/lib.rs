@@ -20,7 +20,7 @@ mod text;
 pub use self::apiban::FIRST as APIBAN_FIRST;
 pub use self::bogons::{WIDEST_IPV4, WIDEST_IPV6, bogons, is_bogon};
 pub use self::bounds::{ENTRIES_MAX, Refusal, SIZE_MAX, judge};
-pub use self::crowdsec::STREAM as CROWDSEC_STREAM;
+pub use self::crowdsec::{ORIGIN as CROWDSEC_ORIGIN, STREAM as CROWDSEC_STREAM};
 pub use self::form::{Form, Pointer};
 pub use self::kept::{from_kept, to_kept};
 pub use self::list::{Change, Dropped, List, Listed, apply};

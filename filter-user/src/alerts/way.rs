@@ -17,6 +17,7 @@ use tokio::net::UnixDatagram;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::crowdsec::Crowdsec;
 use super::message::{Message, signature};
 use crate::child::{self, PATH};
 use crate::config::{Action, Alert, Argument, Hook, Mailbox, Place};
@@ -48,6 +49,7 @@ pub(super) enum Way {
     Webhook { url: Place, key_file: Option<PathBuf> },
     Mail(Box<Mail>),
     Syslog,
+    Crowdsec(Crowdsec),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +79,9 @@ impl Way {
 
     /// The way of an action. Exactly one is set.
     pub(super) fn of_action(action: &Action) -> Self {
+        if let Some(file) = &action.crowdsec {
+            return Self::Crowdsec(Crowdsec::new(file));
+        }
         Self::of_hook(&action.hook).unwrap_or_else(|| Self::Command(Vec::new()))
     }
 
@@ -93,6 +98,7 @@ impl Way {
             Self::Webhook { .. } => "webhook",
             Self::Mail(_) => "mail",
             Self::Syslog => "syslog",
+            Self::Crowdsec(_) => "crowdsec",
         }
     }
 
@@ -107,6 +113,7 @@ impl Way {
             Self::Webhook { url, key_file } => post(url, key_file.as_ref(), &message.json).await,
             Self::Mail(mail) => mail.send(message, host).await,
             Self::Syslog => log(message, Path::new(SYSLOG)).await,
+            Self::Crowdsec(crowdsec) => crowdsec.send(&message.json).await,
         };
         sent.map_err(|why| shown(&why))
     }

@@ -169,8 +169,17 @@ pub struct Action {
     pub events: Vec<ActionKind>,
     /// The jails whose bans it is run for; empty for all.
     pub jails: Vec<JailName>,
-    /// What gets its messages.
+    /// What gets its messages, unless `CrowdSec` does.
     pub hook: Hook,
+    /// The file with the credentials for `CrowdSec`'s local API.
+    pub crowdsec: Option<PathBuf>,
+}
+
+impl Action {
+    /// The names of the ways that are set.
+    pub fn ways(&self) -> Vec<&'static str> {
+        self.hook.ways().chain(self.crowdsec.as_ref().map(|_| "crowdsec")).collect()
+    }
 }
 
 /// Declares a text with a rule.

@@ -39,9 +39,8 @@ fn alerts(config: &Config) -> Vec<(String, String)> {
         check("alerts", name, (alert.ways(), all), alert.hook.key_file.is_some());
     }
     for (name, action) in &config.actions {
-        let all = "`command` and `webhook`";
-        let ways = action.hook.ways().collect();
-        check("actions", name, (ways, all), action.hook.key_file.is_some());
+        let all = "`command`, `webhook` and `crowdsec`";
+        check("actions", name, (action.ways(), all), action.hook.key_file.is_some());
     }
     for (name, action) in &config.actions {
         let is_there = |jail: &str| {

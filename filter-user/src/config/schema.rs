@@ -802,7 +802,7 @@ fn alert_fields<'a>(name: &str, alert: &'a mut Alert) -> Vec<Field<'a>> {
 
 fn action_fields<'a>(name: &str, action: &'a mut Action) -> Vec<Field<'a>> {
     let at = Section(format!("actions.{name}"));
-    let Action { events, jails, hook } = action;
+    let Action { events, jails, hook, crowdsec } = action;
     let mut fields = vec![
         at.field(
             "events",
@@ -817,6 +817,12 @@ fn action_fields<'a>(name: &str, action: &'a mut Action) -> Vec<Field<'a>> {
         ),
     ];
     fields.extend(hook_fields(&at, hook));
+    fields.push(at.field(
+        "crowdsec",
+        "A file with the `url`, `login` and `password` of a machine at CrowdSec's local API, as `cscli machines add` \
+         writes it: bans become its alerts. `\"\"` for none.",
+        kind::OptionalPath(crowdsec),
+    ));
     fields
 }
 

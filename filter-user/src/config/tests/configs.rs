@@ -159,8 +159,10 @@ fn actions(path: &Path) -> BTreeMap<String, Action> {
             key_file: Some(path.to_owned()),
             command: Vec::new(),
         },
+        crowdsec: None,
     };
-    BTreeMap::from([("an-action".to_owned(), action)])
+    let told = Action { crowdsec: Some(path.to_owned()), ..Action::default() };
+    BTreeMap::from([("an-action".to_owned(), action), ("another".to_owned(), told)])
 }
 
 /// A fleet whose settings follow from others.

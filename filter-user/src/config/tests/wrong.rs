@@ -426,7 +426,11 @@ fn an_alert_has_one_way_and_no_shell() {
             "alerts: {ops: {events: [store]}}",
             "`alerts.ops` says not how it is sent; set one of `command`, `webhook`, `mail` and `syslog`",
         ),
-        ("actions: {report: {}}", "set one of `command` and `webhook`"),
+        ("actions: {report: {}}", "set one of `command`, `webhook` and `crowdsec`"),
+        (
+            "actions: {report: {webhook: \"https://a.example\", crowdsec: /x}}",
+            "has both `webhook` and `crowdsec`",
+        ),
         (
             "alerts: {ops: {syslog: true, mail: [root]}}",
             "`alerts.ops` has both `mail` and `syslog`; write one of its own for each",
