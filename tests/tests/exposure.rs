@@ -117,6 +117,12 @@ fn closed_services_are_open_to_those_that_are_trusted() {
         assert!(connects(&hosts, stranger, 8000), "what is not named is open");
     }
     assert!(dropped(&ringfence) > 0);
+    let closed_to = |source| ringfence.why(source).unwrap()["closed_services"].clone();
+    for [trusted, stranger] in families {
+        assert_eq!(closed_to(trusted), serde_json::json!(["rabbitmq", "7000/udp"]));
+        let all = ["postgresql", "9486/tcp", "tftp", "rtp", "ntp", "rabbitmq", "7000/udp"];
+        assert_eq!(closed_to(stranger), serde_json::json!(all));
+    }
 
     // Only watched, and then open again.
     reload(&mut ringfence, &EXPOSURE.replace("closed: [", "dry_run: true, closed: ["));

@@ -30,6 +30,10 @@ pub struct Why {
     pub not_counted: Option<NotCounted>,
     /// When the maintenance that closes SIP to it ends; null if SIP is open to it.
     pub maintenance_until: Option<String>,
+    /// The services that `exposure` closes to it, as the configuration names them; none in a dry run of
+    /// `exposure`.
+    #[serde(default)]
+    pub closed_services: Vec<String>,
     /// The address or network of the widest ban that applies to it. This field and the next four are null
     /// if there is none.
     pub network: Option<String>,

@@ -4,6 +4,7 @@ use api::{Enforcement, EnforcementState};
 
 use super::Controller;
 use crate::clock::KernelTime;
+use crate::config::{Exposure, SipPorts};
 use crate::confirmation::Confirmation;
 use crate::datapath::Datapath;
 
@@ -16,6 +17,9 @@ pub(super) struct Known {
     confirm_until: Option<KernelTime>,
     /// When it is too late to confirm the services that `exposure` closes.
     trial_until: Option<KernelTime>,
+    /// The services that are closed now, and the ports of SIP.
+    exposure: Exposure,
+    sip: SipPorts,
     /// Logins over ssh that succeeded since the start.
     logins: u64,
     /// Whether the history has it last that the emergency switch is on.
@@ -30,6 +34,8 @@ impl Known {
             confirmation,
             confirm_until: None,
             trial_until: None,
+            exposure: Exposure::default(),
+            sip: SipPorts { udp: Vec::new(), tcp: Vec::new() },
             logins: 0,
             is_noted_as_switched: false,
         }
@@ -69,6 +75,24 @@ impl<D: Datapath> Controller<D> {
     /// Sets until when a confirmation of the services that `exposure` closes is awaited.
     pub fn set_trial(&mut self, until: Option<KernelTime>) {
         self.enforcement.trial_until = until;
+    }
+
+    /// Sets which services are closed, for `why`.
+    pub fn set_exposure(&mut self, exposure: &Exposure, sip: &SipPorts) {
+        if self.enforcement.exposure != *exposure || self.enforcement.sip != *sip {
+            self.enforcement.exposure.clone_from(exposure);
+            self.enforcement.sip.clone_from(sip);
+        }
+    }
+
+    /// The names of the services that are closed to a source.
+    pub(super) fn closed_services(&self, is_trusted: bool, is_known: bool) -> Vec<String> {
+        let Known { exposure, sip, .. } = &self.enforcement;
+        if exposure.dry_run {
+            return Vec::new();
+        }
+        let closed = exposure.closed_to(is_trusted, is_known, sip).into_iter();
+        closed.map(|service| service.to_string()).collect()
     }
 
     /// How many logins over ssh have succeeded since the start.

@@ -87,6 +87,7 @@ impl<D: Datapath> Controller<D> {
                 unproven: uncounted.unproven,
                 last: self.started.show(uncounted.last),
             }),
+            closed_services: self.closed_services(protected.is_some(), known.is_some()),
             maintenance_until: closed.map(|closed| self.started.show(closed.until)),
             trusted: protected.is_some(),
             essential: essential.map(|kind| kind.as_str().to_owned()),

@@ -230,6 +230,7 @@ impl Reloads {
         }
         geo.follow(controller, (&next.config.geo, compiled), how.force);
         self.running = next;
+        self.tell_exposure(controller);
         Ok(Reloaded { changes, objections, applied: true, confirm_within_seconds })
     }
 
@@ -241,6 +242,13 @@ impl Reloads {
             self.apply_exposure(controller, disabled);
         }
         controller.set_trial(self.trial.until(self.running.config.confirm.within()));
+        self.tell_exposure(controller);
+    }
+
+    /// Tells the controller which services are closed now.
+    fn tell_exposure(&self, controller: &mut Controller<Kernel>) {
+        let config = &self.running.config;
+        controller.set_exposure(self.trial.in_force(&config.exposure), &config.sip);
     }
 
     /// Confirms the services that are configured. Returns whether that was awaited or overdue.
@@ -250,6 +258,7 @@ impl Reloads {
             self.apply_exposure(controller, disabled);
         }
         controller.set_trial(None);
+        self.tell_exposure(controller);
         was_awaited
     }
 

@@ -24,6 +24,11 @@ pub(crate) fn sentences(why: &Why) -> String {
         let until = when(until);
         line(&mut text, &format!("SIP is closed to it for maintenance until {until}"));
     }
+    if !why.closed_services.is_empty() {
+        let is = if why.enforcing { "is" } else { "would be" };
+        let services = why.closed_services.join(", ");
+        line(&mut text, &format!("{services}: {is} closed to it (`exposure`)"));
+    }
     // The first of them is shown above.
     let is_told = |ban: &&BanOf| {
         why.network.as_ref() == Some(&ban.network)

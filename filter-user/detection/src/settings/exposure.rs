@@ -139,6 +139,17 @@ impl Exposure {
         let closed = self.closed.iter().flat_map(|service| service.ports(sip));
         trusted.chain(closed.map(|(tcp, range)| guard(tcp, range, 0))).collect()
     }
+
+    /// The services that are closed to a source, unless this is a dry run.
+    pub fn closed_to(&self, is_trusted: bool, is_known: bool, sip: &SipPorts) -> Vec<Service> {
+        let is_open = |service: &Service| {
+            let alone = Self { trusted: vec![*service], ..Self::default() };
+            let is_of_calls = |guard: &PortGuard| guard.open_to & OPEN_TO_KNOWN != 0;
+            is_trusted || is_known && alone.guards(sip).iter().all(is_of_calls)
+        };
+        let trusted = self.trusted.iter().filter(|service| !is_open(service));
+        trusted.chain(&self.closed).copied().collect()
+    }
 }
 
 /// Replies to the host's own requests always pass.
@@ -287,6 +298,26 @@ mod tests {
             guard(true, 5432, 0),
         ];
         assert_eq!(exposure.guards(&sip()), expected);
+    }
+
+    #[test]
+    fn what_is_closed_to_whom() {
+        let services = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+        let exposure = Exposure {
+            trusted: services(&["sip", "rtp", "ssh", "5060/udp", "5060-5061/udp"]),
+            closed: services(&["rabbitmq"]),
+            dry_run: false,
+        };
+        let to = |is_trusted, is_known| {
+            let all = exposure.closed_to(is_trusted, is_known, &sip()).into_iter();
+            all.map(|service| service.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            to(false, false),
+            ["sip", "rtp", "ssh", "5060/udp", "5060-5061/udp", "rabbitmq"]
+        );
+        assert_eq!(to(false, true), ["ssh", "5060-5061/udp", "rabbitmq"]);
+        assert_eq!(to(true, false), ["rabbitmq"]);
     }
 
     #[test]
