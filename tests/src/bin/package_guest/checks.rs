@@ -208,7 +208,7 @@ fn commands_are_confined() -> Result<()> {
         (Path::new("/usr/local/bin/probe"), Path::new("/etc/ringfence/conf.d/probe.yml"));
     fs::write(probe, PROBE).context("write a program")?;
     must("chmod", &["0755", "/usr/local/bin/probe"])?;
-    fs::write(config, "alerts: {probe: {command: [/usr/local/bin/probe]}}\n")
+    fs::write(config, "alerts: {probe: {events: [capacity], command: [/usr/local/bin/probe]}}\n")
         .context("write a configuration")?;
     must("ringfence", &["reload"])?;
     let tested = must("ringfence", &["alerts", "test", "probe"]);

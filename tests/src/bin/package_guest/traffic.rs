@@ -65,6 +65,7 @@ const RECEIVE_BUFFER: usize = 16 << 20;
 /// Names of the counts that are not addresses.
 const REGISTERED: &str = "registered";
 const NOT_REGISTERED: &str = "not-registered";
+const CAUGHT_UP: &str = "caught-up";
 
 /// Connects the Internet by a virtual cable. The interface on this side stays down.
 pub(crate) fn lay_cable() -> Result<()> {
@@ -99,7 +100,7 @@ pub(crate) fn run() -> Result<()> {
     send(&outside, STRANGER, STRANGER_RATE, keep_alive)?;
     send(&outside, ATTACKER, ATTACK_RATE, forged_guess)?;
     let (mut counts, mut written) = (BTreeMap::<Ipv4Addr, u64>::new(), Instant::now());
-    let mut buffer = [0; 2048];
+    let (mut buffer, mut caught_up) = ([0; 2048], 0_u64);
     loop {
         match recvfrom::<LinkAddr>(arrivals.as_raw_fd(), &mut buffer) {
             Ok((length, _)) => {
@@ -107,7 +108,8 @@ pub(crate) fn run() -> Result<()> {
                     *counts.entry(source).or_insert(0) += 1;
                 }
             }
-            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => caught_up += 1,
+            Err(Errno::EINTR) => {}
             Err(error) => bail!("read what arrives: {error}"),
         }
         if written.elapsed() >= WRITTEN {
@@ -117,6 +119,7 @@ pub(crate) fn run() -> Result<()> {
             let registered = report.attempts - report.failures;
             let mut text =
                 format!("{REGISTERED} {registered}\n{NOT_REGISTERED} {}\n", report.failures);
+            writeln!(text, "{CAUGHT_UP} {caught_up}").context("write the counts")?;
             for (source, count) in &counts {
                 writeln!(text, "{source} {count}").context("write the counts")?;
             }
@@ -254,6 +257,14 @@ impl Inbox {
         self.value(&source.to_string())
     }
 
+    /// The same, once all that has arrived is counted.
+    fn settled_count(&self, source: Ipv4Addr) -> Result<u64> {
+        thread::sleep(POLL);
+        let before = self.value(CAUGHT_UP)?;
+        until("all that has arrived is counted", || Ok(self.value(CAUGHT_UP)? > before))?;
+        self.count(source)
+    }
+
     /// The number of registrations of the phone that failed.
     pub(crate) fn not_registered(&self) -> Result<u64> {
         self.value(NOT_REGISTERED)
@@ -284,11 +295,9 @@ impl Inbox {
 
     /// Fails if a packet of this source arrives within this time.
     pub(crate) fn hears_nothing_of(&self, source: Ipv4Addr, time: Duration) -> Result<()> {
-        // First wait for packets that are still on their way.
-        thread::sleep(POLL);
-        let before = self.count(source)?;
+        let before = self.settled_count(source)?;
         thread::sleep(time);
-        let passed = self.count(source)? - before;
+        let passed = self.settled_count(source)? - before;
         ensure!(passed == 0, "{passed} packets of {source} arrived");
         Ok(())
     }
@@ -296,10 +305,9 @@ impl Inbox {
     /// Fails if more than one in a thousand packets of the attacker arrives within this time: of different
     /// requests, few are taken for a retransmission.
     pub(crate) fn hears_a_trickle_of(&self, source: Ipv4Addr, time: Duration) -> Result<()> {
-        thread::sleep(POLL);
-        let before = self.count(source)?;
+        let before = self.settled_count(source)?;
         thread::sleep(time);
-        let passed = self.count(source)? - before;
+        let passed = self.settled_count(source)? - before;
         let sent = u64::from(ATTACK_RATE) * time.as_secs();
         ensure!(passed <= sent / 1000, "{passed} packets of {source} arrived");
         Ok(())
@@ -310,10 +318,10 @@ impl Inbox {
         &self,
         work: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let before = self.count(ATTACKER)?;
+        let before = self.settled_count(ATTACKER)?;
         work()?;
         self.registers("meanwhile")?;
-        let passed = self.count(ATTACKER)? - before;
+        let passed = self.settled_count(ATTACKER)? - before;
         ensure!(passed == 0, "{passed} packets of a banned source arrived");
         Ok(())
     }
