@@ -192,6 +192,21 @@ fn views(browser: &Browser) -> Vec<(&'static str, String)> {
     texts
 }
 
+/// How many milliseconds after a visitor asks for it something of the page is seen: the median of nine visits.
+fn first_paint(browser: &Browser) -> f64 {
+    let mut times: Vec<f64> = (0..9)
+        .map(|_| {
+            browser.open(&format!("{AT}/")).unwrap();
+            let seen = "performance.getEntriesByName('first-contentful-paint').length";
+            assert!(until(LIMIT, || browser.value(seen).unwrap() == 1));
+            let time = "performance.getEntriesByName('first-contentful-paint')[0].startTime";
+            browser.value(time).unwrap().as_f64().unwrap()
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
 /// The banned packets in the traffic of the last hour.
 fn dropped(site: &Site) -> u64 {
     let mut curl = std::process::Command::new("curl");
@@ -239,6 +254,10 @@ fn a_browser_shows_every_view() {
     assert!(complaints.iter().all(|one| one.contains("401")), "{complaints:?}");
     browser.open(site.done("page").unwrap().trim()).unwrap();
     assert!(!browser.value("location.href").unwrap().to_string().contains("key="));
+
+    let painted = first_paint(&browser);
+    println!("{painted} ms to the first paint of the page, with {BANS} bans");
+    assert!(painted < 2000.0, "{painted}");
 
     let texts = views(&browser);
     let has = |view: &str, part: &str| {
