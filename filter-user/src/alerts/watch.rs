@@ -277,8 +277,13 @@ mod tests {
         let mut watch = Watch::default();
         let kinds: BTreeSet<_> =
             told(&mut watch, &full, LOOKS).into_iter().map(|told| told.0).collect();
-        let others =
-            [AlertKind::Overload, AlertKind::Network, AlertKind::Protected, AlertKind::Account];
+        let others = [
+            AlertKind::Overload,
+            AlertKind::Network,
+            AlertKind::Protected,
+            AlertKind::Account,
+            AlertKind::Country,
+        ];
         let all: BTreeSet<_> =
             AlertKind::ALL.iter().copied().filter(|kind| !others.contains(kind)).collect();
         assert_eq!(kinds, all);

@@ -76,6 +76,7 @@ named! {
         Network = "network", "a network is banned for the offenders in it";
         Protected = "protected", "a ban is prevented because the address is essential, trusted or the host's own";
         Account = "account", "an account is guessed from many sources";
+        Country = "country", "somebody logs in from a country from which nobody has logged in before";
         Store = "store", "bans cannot be stored";
         Feed = "feed", "the list of a feed cannot be fetched or was refused, or a database of `geo` cannot be used";
         Fleet = "fleet", "bans are not shared with the other hosts of the fleet";

@@ -98,6 +98,9 @@ impl<D: Datapath> Controller<D> {
         if attempt.answered {
             self.know(address, now);
         }
+        if attempt.verdict == Verdict::Success && (attempt.answered || attempt.proven) {
+            self.note_login(address);
+        }
         let connected = self.is_connected(attempt, address, jail);
         let proven = connected.then(|| Attempt { proven: true, ..attempt.clone() });
         let attempt = proven.as_ref().unwrap_or(attempt);

@@ -8,21 +8,25 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::geo::{Place, Table};
+use ::geo::{Country, Place, Table};
 use anyhow::Result;
-use api::{GeoDatabase, GeoState, GeoStatus};
+use api::{AlertSeverity, GeoDatabase, GeoState, GeoStatus};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::Controller;
+use crate::alerts::Occurrence;
 use crate::clock::{KernelTime, Rfc3339};
-use crate::config::Geo as Settings;
+use crate::config::{AlertKind, Geo as Settings};
 use crate::datapath::{Datapath, GeoMode};
 use crate::geo::Compiled;
 use crate::store::DecisionKey;
 
 /// The kind of decisions in the store: a policy that somebody has forced.
 const FORCED: &str = "geo-forced";
+
+/// The same: a country from which somebody has logged in.
+const LOGIN_FROM: &str = "geo-login";
 
 /// How long a peer that was known counts for an objection, and how often the known peers are looked at.
 const RECENT: Duration = Duration::from_hours(7 * 24);
@@ -46,6 +50,8 @@ pub(super) struct Geo {
     /// Peers that were known within a week, since the start, and when they were seen last.
     recent: BTreeMap<IpAddr, KernelTime>,
     looked: Option<KernelTime>,
+    /// The countries from which somebody has logged in.
+    logins_from: BTreeSet<Country>,
 }
 
 impl Geo {
@@ -127,6 +133,27 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
+    /// Records the country from which somebody has logged in, and tells if it is a new one.
+    pub(super) fn note_login(&mut self, address: IpAddr) {
+        let Some(country) = self.new_country(address) else { return };
+        self.tell(|| {
+            let text = format!("logs in from {country}, from which nobody has logged in before");
+            let (kind, severity) = (AlertKind::Country, AlertSeverity::Notice);
+            Occurrence::once(kind, severity, &address.to_string(), &text)
+        });
+    }
+
+    /// The country of an address, if others are known to log in, and nobody from there.
+    pub(super) fn new_country(&mut self, address: IpAddr) -> Option<Country> {
+        let country = self.place(address).country?;
+        let is_first = self.geo.logins_from.is_empty();
+        let is_new = self.geo.logins_from.insert(country);
+        if is_new {
+            self.bans.store().decide(LOGIN_FROM, &country.to_string(), Some("true".to_owned()));
+        }
+        (is_new && !is_first).then_some(country)
+    }
+
     /// The networks that a table must leave out: those that the host depends on for SIP.
     pub fn geo_exceptions(&self) -> BTreeSet<IpNet> {
         self.protected.essentials().needed_for_sip().collect()
@@ -137,7 +164,7 @@ impl<D: Datapath> Controller<D> {
     /// # Errors
     ///
     /// If the kernel refuses.
-    pub fn use_geo(&mut self, compiled: Arc<Compiled>) -> Result<()> {
+    pub fn use_geo(&mut self, compiled: Arc<Compiled>, now: KernelTime) -> Result<()> {
         let mode = match (&compiled.table, compiled.settings.dry_run) {
             (None, _) => GeoMode::Off,
             (Some(_), true) => GeoMode::DryRun,
@@ -146,6 +173,11 @@ impl<D: Datapath> Controller<D> {
         self.datapath.geo(mode)?;
         self.geo.problem = None;
         self.geo.in_force = Some(compiled);
+        if self.geo.logins_from.is_empty() {
+            for peer in self.known_now(now) {
+                self.new_country(peer);
+            }
+        }
         Ok(())
     }
 
@@ -200,12 +232,17 @@ impl<D: Datapath> Controller<D> {
     pub(super) fn load_geo(&mut self, kept: &BTreeMap<DecisionKey, String>) {
         let mut forced = kept.keys().filter(|(kind, _)| kind == FORCED);
         self.geo.forced = forced.next().map(|(_, policy)| policy.clone());
+        let logins_from = kept.keys().filter(|(kind, _)| kind == LOGIN_FROM);
+        self.geo.logins_from = logins_from.filter_map(|(_, name)| name.parse().ok()).collect();
     }
 
     /// Saves it again.
     pub(super) fn put_geo(&self) {
         if let Some(policy) = &self.geo.forced {
             self.bans.store().decide(FORCED, policy, Some("true".to_owned()));
+        }
+        for country in &self.geo.logins_from {
+            self.bans.store().decide(LOGIN_FROM, &country.to_string(), Some("true".to_owned()));
         }
     }
 

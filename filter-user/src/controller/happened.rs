@@ -75,10 +75,16 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
+    /// Has alerts tell what has happened.
+    pub(super) fn tell(&self, what: impl FnOnce() -> Occurrence) {
+        if let Some(alerts) = &self.announcer.alerts {
+            alerts.happened(what);
+        }
+    }
+
     /// Tells that a ban was prevented because of what the address is.
     pub(super) fn tell_prevented(&self, (address, is): (IpAddr, &str), jail: &str, reason: &str) {
-        let Some(alerts) = &self.announcer.alerts else { return };
-        alerts.happened(|| {
+        self.tell(|| {
             let text = format!("{jail} does not ban it, because it is {is}: {reason}");
             let (kind, severity) = (AlertKind::Protected, AlertSeverity::Warning);
             Occurrence::once(kind, severity, &address.to_string(), &text)

@@ -90,7 +90,9 @@ impl Geo {
                     return;
                 }
                 match done.and_then(|()| {
-                    controller.use_geo(Arc::clone(&compiled)).map_err(|why| format!("{why:#}"))
+                    controller
+                        .use_geo(Arc::clone(&compiled), crate::clock::now())
+                        .map_err(|why| format!("{why:#}"))
                 }) {
                     Ok(()) => self.announce(compiled),
                     Err(why) => {

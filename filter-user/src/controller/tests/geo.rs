@@ -96,7 +96,7 @@ fn what_a_database_says_is_shown() {
     controller.note_geo(Some((api::GeoState::Failing, "it is broken".to_owned())));
     let failing = status(&mut controller);
     assert_eq!((&failing["state"], &failing["in_force"]), (&"failing".into(), &false.into()));
-    controller.use_geo(Arc::clone(&table)).unwrap();
+    controller.use_geo(Arc::clone(&table), at(1)).unwrap();
     let shown = status(&mut controller);
     assert_eq!(shown["policy"], "ban CN");
     assert_eq!((&shown["state"], &shown["networks"]), (&"ok".into(), &1.into()));
@@ -110,4 +110,38 @@ fn what_a_database_says_is_shown() {
     assert_eq!(why("185.0.0.9"), ("DE".into(), false, false));
     assert_eq!(why("185.1.0.1"), ("CN".into(), false, false), "a known peer");
     assert_eq!(why("8.8.8.8"), (Value::Null, false, false));
+}
+
+#[test]
+fn the_first_login_from_another_country_is_told() {
+    let login = |address: [u8; 4]| Attempt {
+        answered: true,
+        ..Attempt::new(Verdict::Success, Class::Challenge, address.into())
+    };
+    let (german, chinese, nowhere) = ([185, 0, 0, 1], [185, 1, 0, 1], [8, 8, 8, 8]);
+    let is_new = |known: &[[u8; 4]], before: &[[u8; 4]], address: [u8; 4]| {
+        let mut controller = with_known(known);
+        assert_eq!(controller.new_country(address.into()), None, "without a database");
+        controller.use_geo(compiled("", "DE"), at(1)).unwrap();
+        for address in before {
+            controller.observe(&login(*address), 0, "asterisk-wazo", at(2));
+        }
+        let told = controller.new_country(address.into()).map(|country| country.to_string());
+        assert_eq!(controller.new_country(address.into()), None, "it is told once");
+        told
+    };
+    assert_eq!(is_new(&[], &[], german), None, "the first of all");
+    assert_eq!(is_new(&[], &[german], chinese).as_deref(), Some("CN"));
+    assert_eq!(is_new(&[german], &[], chinese).as_deref(), Some("CN"));
+    assert_eq!(is_new(&[german, chinese], &[], chinese), None);
+    assert_eq!(is_new(&[german], &[chinese], chinese), None);
+    assert_eq!(is_new(&[german], &[], nowhere), None);
+
+    // It is kept over a restart.
+    let key = ("geo-login".to_owned(), "DE".to_owned());
+    let mut controller = with_known(&[]);
+    controller.load_geo(&[(key, "true".to_owned())].into());
+    controller.use_geo(compiled("", "DE"), at(1)).unwrap();
+    assert_eq!(controller.new_country(german.into()), None);
+    assert!(controller.new_country(chinese.into()).is_some());
 }
