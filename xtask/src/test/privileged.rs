@@ -20,6 +20,9 @@ use crate::workspace::json_string;
 const PER_PROCESSOR: usize = 2;
 const MOST_AT_ONCE: usize = 4;
 
+/// An executable with one test takes as long as one with this many.
+const LONE: usize = 6;
+
 /// A test executable that cargo has built.
 #[derive(Debug, PartialEq, Eq)]
 struct Executable {
@@ -59,8 +62,8 @@ impl Run<'_> {
                 counted.push((tests, executable));
             }
         }
-        // The last to be taken must not be the longest.
-        counted.sort_by_key(|(tests, _)| *tests);
+        // The last to be taken must not be the longest: many tests, or one that is a whole story.
+        counted.sort_by_key(|(tests, _)| if *tests == 1 { LONE } else { *tests });
         let width = counted.iter().map(|(_, executable)| executable.name.len()).max().unwrap_or(0);
 
         let processors = thread::available_parallelism()?.get();
