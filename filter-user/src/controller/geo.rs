@@ -149,7 +149,7 @@ impl<D: Datapath> Controller<D> {
         let is_first = self.geo.logins_from.is_empty();
         let is_new = self.geo.logins_from.insert(country);
         if is_new {
-            self.bans.store().decide(LOGIN_FROM, &country.to_string(), Some("true".to_owned()));
+            self.keep(LOGIN_FROM, &country.to_string());
         }
         (is_new && !is_first).then_some(country)
     }
@@ -223,7 +223,7 @@ impl<D: Datapath> Controller<D> {
             self.bans.store().decide(FORCED, &old, None);
         }
         if let Some(policy) = &policy {
-            self.bans.store().decide(FORCED, policy, Some("true".to_owned()));
+            self.keep(FORCED, policy);
         }
         self.geo.forced = policy;
     }
@@ -239,11 +239,16 @@ impl<D: Datapath> Controller<D> {
     /// Saves it again.
     pub(super) fn put_geo(&self) {
         if let Some(policy) = &self.geo.forced {
-            self.bans.store().decide(FORCED, policy, Some("true".to_owned()));
+            self.keep(FORCED, policy);
         }
         for country in &self.geo.logins_from {
-            self.bans.store().decide(LOGIN_FROM, &country.to_string(), Some("true".to_owned()));
+            self.keep(LOGIN_FROM, &country.to_string());
         }
+    }
+
+    /// Has the store keep a policy or a country.
+    fn keep(&self, kind: &str, name: &str) {
+        self.bans.store().decide(kind, name, Some("true".to_owned()));
     }
 
     /// Where an address is.
