@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
@@ -174,9 +174,24 @@ pub struct Status {
     pub interfaces: Vec<Interface>,
     /// Packets by reason.
     pub reasons: BTreeMap<String, Reason>,
+    /// Its sources of failures.
+    #[serde(default)]
+    pub sources: Vec<Source>,
+}
+
+/// What the daemon reads failures from.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Source {
+    /// Why it is not read.
+    pub why: Option<String>,
 }
 
 impl Status {
+    /// Whether each log has been opened, if it exists. What is written earlier may be taken for old.
+    fn reads_all(&self) -> bool {
+        self.sources.iter().all(|source| source.why.as_deref() != Some("not looked at yet"))
+    }
+
     /// Checks that the packets of the interfaces add up to those of the reasons.
     ///
     /// # Errors
@@ -580,18 +595,20 @@ impl Ringfence {
         loop {
             interrupt::check()?;
             self.check()?;
-            match self.status() {
-                Ok(_) => return Ok(()),
-                Err(error) if Instant::now() > deadline => {
-                    let log = self.log();
-                    return Err(error.context(format!(
-                        "ringfence does not answer after {} s; it said:\n{}",
-                        START_LIMIT.as_secs(),
-                        log.trim()
-                    )));
-                }
-                Err(_not_yet) => std::thread::sleep(Duration::from_millis(50)),
+            let error = match self.status() {
+                Ok(status) if status.reads_all() => return Ok(()),
+                Ok(status) => anyhow!("some sources are not read: {:?}", status.sources),
+                Err(error) => error,
+            };
+            if Instant::now() > deadline {
+                let log = self.log();
+                return Err(error.context(format!(
+                    "ringfence is not ready after {} s; it said:\n{}",
+                    START_LIMIT.as_secs(),
+                    log.trim()
+                )));
             }
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 

@@ -368,6 +368,7 @@ pub(super) mod tests {
                 ("register-limit".to_owned(), reason("drop", 29_890)),
                 ("sip".to_owned(), reason("pass", 500)),
             ]),
+            sources: Vec::new(),
         };
         Snapshot {
             elapsed: Duration::from_secs(75),
