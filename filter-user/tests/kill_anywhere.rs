@@ -40,6 +40,9 @@ const KEPT: usize = 60;
 /// One in this many lines leads to a ban, and so to an immediate commit.
 const BANS: u64 = 50;
 
+/// The file that a reader makes when it has noted its first place.
+const READY: &str = "ready";
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some("follow") {
@@ -78,12 +81,13 @@ async fn follow(directory: &Path) {
     };
     tokio::spawn(log_file::follow(log, Lane::new(1, Duration::ZERO), Outlet::new(0, sender)));
     let mut end = signal(SignalKind::terminate()).unwrap();
+    let mut is_ready = false;
     loop {
         tokio::select! {
             biased;
             _ = end.recv() => break,
             Some((_, news)) = news.recv() => {
-                let _together = store.hold();
+                let together = store.hold();
                 let last = news.attempts.last().map(number_of);
                 for attempt in news.attempts {
                     observe(&store, attempt);
@@ -93,6 +97,11 @@ async fn follow(directory: &Path) {
                 }
                 if let Some(last) = last {
                     fs::write(directory.join("last"), last.to_string()).unwrap();
+                }
+                drop(together);
+                if !std::mem::replace(&mut is_ready, true) {
+                    store.settled().await.unwrap();
+                    fs::write(directory.join(READY), "").unwrap();
                 }
             }
         }
@@ -149,8 +158,12 @@ fn test(mut dice: Dice, linked: bool) {
     let done = AtomicBool::new(false);
     let log = Log::new(directory.path(), linked);
     let first = start(directory.path());
-    // The first reader begins at the end of the file, and must have looked at it.
-    thread::sleep(Duration::from_millis(500));
+    // The first reader begins at the end of the file: it must have looked at it, and noted the place.
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !directory.path().join(READY).exists() {
+        assert!(Instant::now() < deadline, "the reader does not begin");
+        thread::sleep(Duration::from_millis(20));
+    }
     let mut other_dice = Dice(dice.roll(u64::MAX) | 1);
     let (written, kills) = thread::scope(|scope| {
         let writer = scope.spawn(|| {
@@ -158,8 +171,6 @@ fn test(mut dice: Dice, linked: bool) {
             done.store(true, Ordering::Relaxed);
             written
         });
-        // The place that the first one noted is the beginning.
-        thread::sleep(Duration::from_millis(1500));
         let kills = kill_again_and_again(first, directory.path(), &done, &mut dice);
         (writer.join().unwrap(), kills)
     });
