@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::civil::Time;
 
 use super::feeds::Place;
+use super::section::section;
 
 /// The most alerts, and the most actions.
 pub const ALERTS_MAX: usize = 16;
@@ -93,15 +94,30 @@ named! {
     }
 }
 
-/// What gets messages as JSON: a command, or a webhook.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hook {
-    /// A program, and its arguments.
-    pub command: Vec<Argument>,
-    /// Where messages are posted.
-    pub webhook: Option<Place>,
-    /// The file with the key that signs them.
-    pub key_file: Option<PathBuf>,
+/// The names of all events, as the end of a sentence.
+fn names<T: ToString>(all: &[T]) -> String {
+    let names: Vec<String> = all.iter().map(|one| format!("`{}`", one.to_string())).collect();
+    format!("{}.", names.join(", "))
+}
+
+section! {
+    /// What gets messages as JSON: a command, or a webhook.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Hook {
+        command: Vec<Argument> = Vec::new(),
+            "The program that is run, by its path, and its arguments. It gets the message as JSON on its \
+             standard input.",
+            Items(ITEMS_MAX, "a list such as `[/usr/local/bin/notify]`", &[
+                "/usr/local/bin/notify", "--quiet",
+            ]);
+        webhook: Option<Place> = None,
+            "The URL that the message is posted to, with `https`, or `http` on this host only. If the URL is a \
+             secret, write the path of a file whose first line it is.",
+            OrNone("a URL, or the path of a file with one", "https://alerts.example/ringfence");
+        key_file: Option<PathBuf> = None,
+            "A file whose first line is the key that signs what the webhook gets; `\"\"` for none.",
+            OptionalPath();
+    }
 }
 
 impl Hook {
@@ -112,45 +128,42 @@ impl Hook {
     }
 }
 
-/// An alert.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alert {
-    /// What it tells; empty for everything.
-    pub events: Vec<AlertKind>,
-    /// What gets its messages, unless people do.
-    pub hook: Hook,
-    /// To whom they are mailed.
-    pub mail: Vec<Mailbox>,
-    /// By whom; by default the daemon's user on this host.
-    pub from: Option<Mailbox>,
-    /// Through which mail server.
-    pub smtp: Smtp,
-    /// The file with the name and password for it.
-    pub login_file: Option<PathBuf>,
-    /// Whether they go to syslog.
-    pub syslog: bool,
-    /// The shortest time between two messages of a kind.
-    pub group: Duration,
-    /// The most messages in an hour.
-    pub limit: u32,
-    /// When only what is critical is sent.
-    pub quiet: Option<Hours>,
-}
-
-impl Default for Alert {
-    fn default() -> Self {
-        Self {
-            events: Vec::new(),
-            hook: Hook::default(),
-            mail: Vec::new(),
-            from: None,
-            smtp: Smtp::default(),
-            login_file: None,
-            syslog: false,
-            group: Duration::from_mins(5),
-            limit: 20,
-            quiet: None,
-        }
+section! {
+    /// An alert.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Alert(scopes) {
+        events: Vec<AlertKind> = Vec::new(),
+            "The events that it tells; an empty list means all: " + names(AlertKind::ALL),
+            Items(AlertKind::ALL.len(), "a list of events such as `[interface, store]`", &[
+                "interface", "store",
+            ]);
+        /// What gets its messages, unless people do.
+        hook: Hook = Hook::default() => section "";
+        mail: Vec<Mailbox> = Vec::new(),
+            "The mailboxes that its messages are mailed to.",
+            Items(ITEMS_MAX, "a list of mailboxes such as `[admin@example.org]`", &["admin@example.org"]);
+        from: Option<Mailbox> = None,
+            "The sender of its mails; `\"\"` for `ringfence@HOST`.",
+            OrNone("a mailbox, or `\"\"` for the default", "ringfence@example.org");
+        smtp: Smtp = Smtp::default(),
+            "The mail server. The connection to another host is encrypted: with TLS from the start \
+             (`smtps://`), or with STARTTLS.",
+            Text("a mail server such as `smtp://127.0.0.1:25`", "smtps://mail.example.org");
+        login_file: Option<PathBuf> = None,
+            "A file whose first line is `NAME:PASSWORD` for the mail server; `\"\"` for none.",
+            OptionalPath();
+        syslog: bool = false, "Send its messages to syslog, with the facility `daemon`.", Flag();
+        group: Duration = Duration::from_mins(5),
+            "The shortest time between two messages of a kind. Events within this time are sent \
+             together.",
+            Time(Duration::from_secs(1)..=Duration::from_hours(24));
+        limit: u32 = 20,
+            "The most messages in an hour, and as many again about critical events. The others wait.",
+            Count(1..=3600, "messages");
+        quiet: Option<Hours> = None,
+            "The hours in which only critical events are sent, in local time, such as \
+             `\"22:00-07:00\"`; the others wait. `\"\"` for none.",
+            OrNone("two times of the day, or `\"\"` for none", "22:00-07:00");
     }
 }
 
@@ -163,17 +176,24 @@ impl Alert {
     }
 }
 
-/// An action.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Action {
-    /// What it is run for; empty for everything.
-    pub events: Vec<ActionKind>,
-    /// The jails whose bans it is run for; empty for all.
-    pub jails: Vec<JailName>,
-    /// What gets its messages, unless `CrowdSec` does.
-    pub hook: Hook,
-    /// The file with the credentials for `CrowdSec`'s local API.
-    pub crowdsec: Option<PathBuf>,
+section! {
+    /// An action.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Action(scopes) {
+        events: Vec<ActionKind> = Vec::new(),
+            "What it is run for; an empty list means both: " + names(ActionKind::ALL),
+            Items(ActionKind::ALL.len(), "a list such as `[ban]`", &["ban"]);
+        jails: Vec<JailName> = Vec::new(),
+            "The jails whose bans it is run for, or `manual`, `escalation` or `flood`; an empty list \
+             means all. It is not run for the bans of feeds.",
+            Items(ITEMS_MAX, "a list of jails such as `[sshd]`", &["sshd"]);
+        /// What gets its messages, unless `CrowdSec` does.
+        hook: Hook = Hook::default() => section "";
+        crowdsec: Option<PathBuf> = None,
+            "A file with the `url`, `login` and `password` of a machine at CrowdSec's local API, as `cscli \
+             machines add` writes it: bans become its alerts. `\"\"` for none.",
+            OptionalPath();
+    }
 }
 
 impl Action {

@@ -4,18 +4,22 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-/// How the daemon is reached over TCP, and who may use it there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Api {
-    /// Where it listens, if it does.
-    pub listen: Option<Loopback>,
-    /// Where wazo-auth checks tokens, if they are accepted.
-    pub wazo_auth: Option<Loopback>,
-}
+use super::section::section;
 
-impl Default for Api {
-    fn default() -> Self {
-        Self { listen: None, wazo_auth: Some(Loopback(SocketAddr::from(([127, 0, 0, 1], 9497)))) }
+/// What `listen` and `wazo_auth` may be.
+const PLACE: &str = "an address and a port on the loopback interface, or `\"\"` for none";
+
+section! {
+    /// How the daemon is reached over TCP, and who may use it there.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Api {
+        listen: Option<Loopback> = None,
+            "Where the daemon offers the API and the page over TCP, on the loopback interface only. A client \
+             needs a token of wazo-auth, a browser a login with `ringfence page`.",
+            OrNone(PLACE, "127.0.0.1:9510");
+        wazo_auth: Option<Loopback> = Some(Loopback(SocketAddr::from(([127, 0, 0, 1], 9497)))),
+            "Where wazo-auth checks the tokens of clients over TCP; `\"\"` to accept no tokens.",
+            OrNone(PLACE, "127.0.0.1:9497");
     }
 }
 

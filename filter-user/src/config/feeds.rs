@@ -3,45 +3,48 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::str::FromStr;
 use std::time::Duration;
 
 use ::feeds::Form;
 use detection::settings::Scope;
 
+use super::section::section;
+
 /// The longest URL.
 const URL_MAX: usize = 1024;
 
-/// A feed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Feed {
-    /// Where its list is.
-    pub url: Option<Place>,
-    /// The form of the list.
-    pub format: Form,
-    /// The file with the key that the server asks for.
-    pub key_file: Option<PathBuf>,
-    /// What a ban of its entries closes.
-    pub scope: Scope,
-    /// How often it is fetched.
-    pub interval: Duration,
-    /// How long its entries stay banned after the list was last fetched.
-    pub expiry: Duration,
-    /// Fetch and check it, but ban nothing.
-    pub dry_run: bool,
-}
-
-impl Default for Feed {
-    fn default() -> Self {
-        Self {
-            url: None,
-            format: Form::Plain,
-            key_file: None,
-            scope: Scope::Sip,
-            interval: Duration::from_hours(1),
-            expiry: Duration::from_hours(3 * 24),
-            dry_run: false,
-        }
+section! {
+    /// A feed.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Feed(scopes) {
+        url: Option<Place> = None,
+            "Where the list is: a file, or a URL with `https`. `http` is possible for a server on this \
+             host only.",
+            OrNone("a URL or the path of a file", "https://lists.example/sip.txt");
+        format: Form = Form::Plain,
+            "The form of the list. With `plain`, each line begins with an address or a network; `csv:2` \
+             reads the second column; `json:/data#/ip` reads the array at the JSON pointer `/data`, and \
+             in each of its members the text at `/ip`; `drop` is Spamhaus DROP, as text or JSON. `apiban` \
+             and `crowdsec` are the protocols of these services.",
+            Format();
+        key_file: Option<PathBuf> = None,
+            "A file whose first line is the key. APIBAN and CrowdSec get it in their own ways, any other \
+             server as `Authorization: Bearer KEY`. A line with a colon is sent as the header that it is.",
+            OptionalPath();
+        scope: Scope = Scope::Sip,
+            "What a ban of an entry closes: `sip`, a name under `ports`, or `all`.",
+            Scope(Rc::clone(scopes));
+        interval: Duration = Duration::from_hours(1),
+            "How often the list is fetched. After a failure it is fetched sooner, and then less and less \
+             often.",
+            Time(Duration::from_secs(2)..=Duration::from_hours(7 * 24));
+        expiry: Duration = Duration::from_hours(3 * 24),
+            "How long the entries stay banned after the list was last fetched. An entry that says itself \
+             when it ends does not stay longer.",
+            Time(Duration::from_mins(1)..=Duration::from_hours(90 * 24));
+        dry_run: bool = false, "Fetch and check the list, but ban nothing.", Flag();
     }
 }
 

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::str::FromStr;
 use std::time::Duration;
 
 use ::fleet::Accept;
 use detection::settings::Scope;
+
+use super::kind::LIST_MAX;
+use super::section::section;
 
 pub use ::fleet::Host as FleetHost;
 
@@ -17,45 +21,45 @@ const SERVER_MAX: usize = 256;
 /// The most servers.
 pub const SERVERS_MAX: usize = 16;
 
-/// The fleet. Without servers it is off.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fleet {
-    /// The servers of NATS.
-    pub servers: Vec<FleetServer>,
-    /// The name of this host; `None` for the host's own name.
-    pub host: Option<FleetHost>,
-    /// The bucket with the records.
-    pub bucket: Bucket,
-    /// The certificate authorities of the servers.
-    pub ca_file: Option<PathBuf>,
-    /// The credentials (a JWT and the seed of its `NKey`).
-    pub credentials_file: Option<PathBuf>,
-    /// The seed of an `NKey`.
-    pub nkey_file: Option<PathBuf>,
-    /// The user that the agent runs as.
-    pub user: String,
-    /// Which bans are shared.
-    pub publish: Publish,
-    /// What counts of that which others share.
-    pub accept: FleetAccept,
-    /// Hosts whose bans do not count.
-    pub cut: Vec<FleetHost>,
-}
-
-impl Default for Fleet {
-    fn default() -> Self {
-        Self {
-            servers: Vec::new(),
-            host: None,
-            bucket: Bucket("ringfence".to_owned()),
-            ca_file: None,
-            credentials_file: None,
-            nkey_file: None,
-            user: "ringfence-fleet".to_owned(),
-            publish: Publish::Proven,
-            accept: FleetAccept::default(),
-            cut: Vec::new(),
-        }
+section! {
+    /// The fleet. Without servers it is off.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Fleet(scopes) {
+        servers: Vec<FleetServer> = Vec::new(),
+            "The NATS servers of the fleet, with `tls`; without any, the fleet is off. `nats` is possible for a \
+             server on this host only.",
+            Several(
+                SERVERS_MAX,
+                "a list of servers such as `[\"tls://nats-1.example:4222\"]`",
+                "tls://nats-1.example:4222",
+            );
+        host: Option<FleetHost> = None,
+            "The name of this host in the fleet. `\"\"` takes the host's own name.",
+            OrNone("a name, or `\"\"` for the host's own", "pbx-1");
+        bucket: Bucket = Bucket("ringfence".to_owned()),
+            "The JetStream bucket of the fleet.",
+            Text("a name", "ringfence");
+        ca_file: Option<PathBuf> = None,
+            "The certificate authorities of the servers; `\"\"` for those of the system.",
+            OptionalPath();
+        credentials_file: Option<PathBuf> = None,
+            "The file with this host's credentials (`.creds`), readable by `fleet.user` only.",
+            OptionalPath();
+        nkey_file: Option<PathBuf> = None,
+            "The file with the seed of this host's NKey, readable by `fleet.user` only.",
+            OptionalPath();
+        user: String = "ringfence-fleet".to_owned(),
+            "The user that `ringfence-fleet` runs as.",
+            Word("a user such as `ringfence-fleet`");
+        publish: Publish = Publish::Proven,
+            "Which bans of its jails this host shares: those whose source is `proven`, `all`, or `none`. Private \
+             addresses and networks of more than one customer are never shared.",
+            Choice(&Publish::ALL, Publish::as_str);
+        /// What counts of that which others share.
+        accept: FleetAccept = FleetAccept::default() => section "accept";
+        cut: Vec<FleetHost> = Vec::new(),
+            "Hosts whose bans do not count.",
+            Several(LIST_MAX, "a list of hosts such as `[pbx-3]`", "pbx-3");
     }
 }
 
@@ -66,36 +70,39 @@ impl Fleet {
     }
 }
 
-/// What counts of that which others share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FleetAccept {
-    /// Only bans whose source is proven; others throttle.
-    pub proven: bool,
-    /// By how many hosts an address must be banned.
-    pub hosts: u32,
-    /// What a ban closes.
-    pub scope: Scope,
-    /// The longest time of a ban.
-    pub longest: Duration,
-    /// How many bans a second one host may share in the long run.
-    pub rate: u32,
-    /// How many bans of one host are in force at most.
-    pub most: u32,
-    /// How many bans of all hosts are in force at most.
-    pub total: u32,
-    /// Whether the networks that the fleet trusts are trusted here.
-    pub allows: bool,
-    /// The longest time for which the administrator of the fleet may close SIP here within a day; zero for not at
-    /// all.
-    pub maintenance: Duration,
-}
-
-impl Default for FleetAccept {
-    fn default() -> Self {
-        let Accept { proven, hosts, longest, rate, most, total, .. } = Accept::default();
-        let (scope, longest) = (Scope::Sip, Duration::from_secs(longest));
-        let maintenance = Duration::ZERO;
-        Self { proven, hosts, scope, longest, rate, most, total, allows: true, maintenance }
+section! {
+    /// What counts of that which others share.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct FleetAccept(scopes) {
+        proven: bool = Accept::default().proven,
+            "Whether a ban by another host counts only if its source is proven. If not, one that is not proven \
+             throttles.",
+            Flag();
+        hosts: u32 = Accept::default().hosts,
+            "How many hosts must ban an address before it is banned here.",
+            Count(1..=100, "hosts");
+        scope: Scope = Scope::Sip,
+            "What a ban by another host closes: `sip`, a name under `ports`, or `all`.",
+            Scope(Rc::clone(scopes));
+        longest: Duration = Duration::from_secs(Accept::default().longest),
+            "The longest time of a ban by another host.",
+            Time(Duration::from_mins(1)..=Duration::from_hours(7 * 24));
+        rate: u32 = Accept::default().rate,
+            "How many bans a second count of one host in the long run. Forty seconds of them count at once.",
+            Count(1..=10_000, "bans a second");
+        most: u32 = Accept::default().most,
+            "How many bans of one host are in force at most.",
+            Count(1..=1_000_000, "bans");
+        total: u32 = Accept::default().total,
+            "How many bans of all hosts are in force at most.",
+            Count(1..=1_000_000, "bans");
+        allows: bool = true,
+            "Whether networks that the administrator of the fleet trusts are trusted here.",
+            Flag();
+        maintenance: Duration = Duration::ZERO,
+            "The longest time for which the administrator of the fleet may close SIP here for maintenance, within \
+             24 hours; `0` for not at all.",
+            TimeOrZero(Duration::from_mins(1)..=::api::MAINTENANCE_MAX);
     }
 }
 

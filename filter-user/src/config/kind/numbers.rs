@@ -99,13 +99,11 @@ impl Kind for Time<'_> {
     }
 
     fn expected(&self) -> String {
-        let (least, most) = (Compact(*self.1.start()), Compact(*self.1.end()));
-        format!("a duration from {least} to {most}, such as `10m`")
+        expected_time(&self.1)
     }
 
     fn example(&self) -> Json {
-        let usual = Duration::from_hours(2);
-        Json::from(duration::format(usual.clamp(*self.1.start(), *self.1.end())))
+        usual_time(&self.1)
     }
 
     fn unit(&self) -> &'static str {
@@ -114,11 +112,11 @@ impl Kind for Time<'_> {
 }
 
 /// A duration in a range, or none at all: `0`.
-pub(crate) struct TimeOrZero<'a>(pub(crate) Time<'a>);
+pub(crate) struct TimeOrZero<'a>(pub(crate) &'a mut Duration, pub(crate) RangeInclusive<Duration>);
 
 impl Kind for TimeOrZero<'_> {
     fn read(&mut self, node: &Node) -> Read<()> {
-        let Time(value, range) = &mut self.0;
+        let Self(value, range) = self;
         **value = one(node, |scalar| {
             let is_zero = duration::parse(&scalar.text).is_ok_and(|time| time.is_zero());
             if is_zero { Ok(Duration::ZERO) } else { time(scalar, range) }
@@ -127,20 +125,31 @@ impl Kind for TimeOrZero<'_> {
     }
 
     fn value(&self) -> Json {
-        self.0.value()
+        Json::from(duration::format(*self.0))
     }
 
     fn expected(&self) -> String {
-        format!("{}, or `0`", self.0.expected())
+        format!("{}, or `0`", expected_time(&self.1))
     }
 
     fn example(&self) -> Json {
-        self.0.example()
+        usual_time(&self.1)
     }
 
     fn unit(&self) -> &'static str {
-        self.0.unit()
+        "time"
     }
+}
+
+/// A description of a duration in `range`.
+fn expected_time(range: &RangeInclusive<Duration>) -> String {
+    let (least, most) = (Compact(*range.start()), Compact(*range.end()));
+    format!("a duration from {least} to {most}, such as `10m`")
+}
+
+/// A usual duration in `range`.
+fn usual_time(range: &RangeInclusive<Duration>) -> Json {
+    Json::from(duration::format(Duration::from_hours(2).clamp(*range.start(), *range.end())))
 }
 
 /// A number per time, with the name of the counted things.

@@ -7,33 +7,29 @@ use serde_json::Value as Json;
 use super::{Kind, Read, at_most, many};
 use crate::config::yaml::Node;
 
-/// A list of values.
-pub(crate) struct Several<'a, T> {
-    /// The values.
-    pub(crate) values: &'a mut Vec<T>,
-    /// How many are possible.
-    pub(crate) most: usize,
-    /// What is expected.
-    pub(crate) expected: &'static str,
-    /// An entry for the documentation.
-    pub(crate) example: &'static str,
-}
+/// A list of at most so many values, with a description and an example of an entry.
+pub(crate) struct Several<'a, T>(
+    pub(crate) &'a mut Vec<T>,
+    pub(crate) usize,
+    pub(crate) &'static str,
+    pub(crate) &'static str,
+);
 
 impl<T: FromStr<Err = String> + ToString> Kind for Several<'_, T> {
     fn read(&mut self, node: &Node) -> Read<()> {
-        *self.values = at_most(node, self.most, many(node, |scalar| scalar.text.parse())?)?;
+        *self.0 = at_most(node, self.1, many(node, |scalar| scalar.text.parse())?)?;
         Ok(())
     }
 
     fn value(&self) -> Json {
-        self.values.iter().map(|value| Json::from(value.to_string())).collect()
+        self.0.iter().map(|value| Json::from(value.to_string())).collect()
     }
 
     fn expected(&self) -> String {
-        self.expected.into()
+        self.2.into()
     }
 
     fn example(&self) -> Json {
-        [self.example].into_iter().map(Json::from).collect()
+        [self.3].into_iter().map(Json::from).collect()
     }
 }

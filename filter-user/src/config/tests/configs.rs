@@ -1,5 +1,9 @@
 //! Properties of any configuration.
 
+#![expect(clippy::needless_update, reason = "a setting that comes needs no line here")]
+
+use std::path::PathBuf;
+
 use super::*;
 
 fn networks() -> impl Strategy<Value = Vec<IpNet>> {
@@ -62,17 +66,24 @@ fn sources() -> impl Strategy<Value = Sources> {
                 listener,
                 user,
                 secret_file,
+                ..AmiSource::default()
             })
         },
     );
     let asterisk = (paths(), proptest::option::of(paths()), ami).prop_map(
-        |(notice_log, security_log, ami)| AsteriskSource { notice_log, security_log, ami },
+        |(notice_log, security_log, ami)| AsteriskSource {
+            notice_log,
+            security_log,
+            ami,
+            ..AsteriskSource::default()
+        },
     );
     (asterisk, select(&SshdLog::ALL), paths(), paths()).prop_map(
         |(asterisk, log, auth_log, provd)| Sources {
             asterisk,
-            sshd: SshdSource { log, auth_log },
+            sshd: SshdSource { log, auth_log, ..SshdSource::default() },
             logs: BTreeMap::from([(PROVD, provd)]),
+            ..Sources::default()
         },
     )
 }
@@ -108,7 +119,7 @@ fn escalations() -> impl Strategy<Value = Escalation> {
 fn geo(path: &Path) -> Geo {
     let places = ["DE", "AS3320"].map(|place| place.parse().unwrap());
     let databases = vec![path.to_owned()];
-    Geo { databases, ban: Vec::new(), admit: places.to_vec(), dry_run: true }
+    Geo { databases, admit: places.to_vec(), dry_run: true, ..Geo::default() }
 }
 
 /// A feed whose settings follow from others.
@@ -123,6 +134,7 @@ fn feeds(time: Duration, path: &Path) -> BTreeMap<String, Feed> {
         interval: time,
         expiry: time,
         dry_run: is_file,
+        ..Feed::default()
     };
     BTreeMap::from([("a-feed".to_owned(), feed)])
 }
@@ -157,9 +169,9 @@ fn actions(path: &Path) -> BTreeMap<String, Action> {
         hook: Hook {
             webhook: Some("https://a.example/b".parse().unwrap()),
             key_file: Some(path.to_owned()),
-            command: Vec::new(),
+            ..Hook::default()
         },
-        crowdsec: None,
+        ..Action::default()
     };
     let told = Action { crowdsec: Some(path.to_owned()), ..Action::default() };
     BTreeMap::from([("an-action".to_owned(), action), ("another".to_owned(), told)])
@@ -188,8 +200,10 @@ fn fleet(time: Duration, path: &Path) -> Fleet {
             total: 9,
             allows: is_even,
             maintenance: if is_even { Duration::ZERO } else { Duration::from_hours(2) },
+            ..FleetAccept::default()
         },
         cut: vec!["pbx-3".parse().unwrap()],
+        ..Fleet::default()
     }
 }
 
@@ -388,6 +402,7 @@ fn configs() -> impl Strategy<Value = Config> {
                     bans_ipv6: sizes[1],
                     watched: sizes[2],
                     offenders: sizes[3],
+                    ..Capacity::default()
                 },
                 limits: how.0,
                 watchdog: Watchdog {
@@ -396,9 +411,11 @@ fn configs() -> impl Strategy<Value = Config> {
                     } else {
                         how.2.min(Duration::from_hours(24))
                     },
+                    ..Watchdog::default()
                 },
                 confirm: Confirm {
                     within: if dry_run { Duration::ZERO } else { Duration::from_mins(7) },
+                    ..Confirm::default()
                 },
                 peers: Peers { remember: how.2 },
                 offenders: Offenders { remember: how.2 },
@@ -417,13 +434,20 @@ fn configs() -> impl Strategy<Value = Config> {
                 api: Api {
                     listen: dry_run.then(|| "127.0.0.1:9510".parse().unwrap()),
                     wazo_auth: None,
+                    ..Api::default()
                 },
                 geo: geo(&paths.0),
                 alerts: alerts(how.2, &paths.0),
                 actions: actions(&paths.0),
                 fleet: fleet(how.2, &paths.0),
                 sources,
-                paths: Paths { state: paths.0, runtime: paths.1, bpffs: paths.2 },
+                paths: Paths {
+                    state: paths.0,
+                    runtime: paths.1,
+                    bpffs: paths.2,
+                    ..Paths::default()
+                },
+                ..Config::default()
             }
         })
 }

@@ -24,7 +24,7 @@ fn compiled(bans: &str, admits: &str) -> Arc<Compiled> {
         databases: vec!["/country.mmdb".into()],
         ban: places(bans),
         admit: places(admits),
-        dry_run: false,
+        ..Geo::default()
     };
     let policy = settings.policy().unwrap();
     let table = Some(::geo::compile(&databases, &policy).unwrap());
