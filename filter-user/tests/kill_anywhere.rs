@@ -188,7 +188,7 @@ fn test(mut dice: Dice, linked: bool) {
     store.end();
     thread.join().unwrap();
     println!("kill_anywhere: {written} lines, {bans} bans, {kills} ends, linked: {linked}");
-    assert!(kills > 20 && written > 1000, "too little has happened");
+    assert!(kills > 8 && written > 500, "too little has happened");
 }
 
 /// Checks the final contents of the store; returns the number of bans.
