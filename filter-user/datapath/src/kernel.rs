@@ -26,7 +26,7 @@ use filter_common::limits::{
 use filter_common::rate::seen_ago;
 use ipnet::IpNet;
 
-use super::attach::{self, Taken, attach};
+use super::attach;
 use super::ban_table::BanTable;
 use super::bans::{Bans, if_there, network_key, unless_missing};
 use super::batch;
@@ -44,17 +44,16 @@ use super::events::{Events, Responses};
 use super::floods;
 use super::gates::{self, Presence};
 use super::geo::{GeoMode, GeoTable};
+use super::guard::Guard;
 use super::mapped::{Memory, data};
 use super::netlink;
 use super::object::OBJECT;
-use super::pins::{self, PinnedLink, Pins};
-use super::port::{
-    ClosedSip, Count, Datapath, Exchange, Interface, InterfaceCounters, KnownPeer, Mode,
-};
-use super::programs::Place;
+use super::pins::{self, Pins};
+use super::port::{ClosedSip, Count, Datapath, Exchange, Interface, InterfaceCounters, KnownPeer};
 use super::requirements;
 use super::reuse::reuse;
 use super::settings::{Guarded, Limit, Mode as Wanted, Settings, UserAgent};
+use super::slots::{Slot, slots};
 use super::sockets;
 use super::trust;
 use super::unread::Unread;
@@ -100,16 +99,6 @@ pub struct Kernel {
     heart: Heart,
     // Includes the lock.
     pins: Pins,
-}
-
-/// An interface and the program instance loaded for it.
-struct Guard {
-    interface: Interface,
-    /// Its index, or `None` if the interface does not exist.
-    index: Option<u32>,
-    /// The name used for its pins. It is also used to find the interface if it does not exist yet.
-    pin: String,
-    program: Ebpf,
 }
 
 /// Every 12th call of [`Kernel::check`] removes known peers that have expired.
@@ -724,215 +713,6 @@ impl Datapath for Kernel {
             ("trusted", self.trusted_networks.len() as u64, TRUSTED_NETWORKS.into()),
         ]
     }
-}
-
-impl Guard {
-    fn new(slot: &Slot, program: Ebpf) -> Self {
-        let interface = Interface {
-            name: slot.name.clone(),
-            slot: slot.number,
-            mode: Mode::Generic,
-            fallback: None,
-            adopted: false,
-            unprotected: Some("it has not been checked yet".to_owned()),
-            not_learning: None,
-        };
-        Self { interface, index: slot.index, pin: slot.pin().to_owned(), program }
-    }
-
-    fn is_bare(&self) -> bool {
-        self.interface.unprotected.is_some()
-    }
-
-    /// Whether the interface has a program of this controller or of an earlier one.
-    fn has_ours(&self, pins: &Pins) -> bool {
-        let pinned = pins::pinned_program(&pins.link(self.interface.slot, &self.pin));
-        let on = self.index.and_then(|index| netlink::attached(index).ok()?);
-        on.is_some_and(|on| Some(on.program) == pinned)
-    }
-
-    /// Attaches the program to the interface, and also the egress classifier, whose failure is only
-    /// recorded.
-    fn begin(&mut self, pins: &Pins, mode: Wanted) -> Result<()> {
-        let index = match self.index {
-            Some(index) => index,
-            None => attach::usable(&self.pin)?,
-        };
-        let name = netlink::link(index)?.name;
-        attach::usable(&name)?;
-        let slot = self.interface.slot;
-        let place = Place { index, name: &name, pin: &self.pin, slot };
-        let Taken { mode, fallback, adopted } = attach(&mut self.program, pins, place, mode)?;
-        let learns = egress::attach(&mut self.program, pins, place);
-        self.index = Some(index);
-        self.interface = Interface {
-            name,
-            slot,
-            mode,
-            fallback,
-            adopted,
-            unprotected: None,
-            not_learning: learns.err().map(|error| format!("{error:#}")),
-        };
-        Ok(())
-    }
-
-    /// Messages about what is wrong with this interface.
-    fn amiss(&self) -> Vec<String> {
-        let Interface { name, unprotected, not_learning, .. } = &self.interface;
-        let bare = unprotected.as_ref().map(|why| format!("`{name}` is unprotected: {why}"));
-        let deaf = not_learning.as_ref().filter(|_| bare.is_none());
-        let deaf = deaf.map(|why| format!("no known peers are learned on `{name}`: {why}"));
-        bare.into_iter().chain(deaf).collect()
-    }
-
-    /// Checks that program and classifier are attached, and attaches them again if not.
-    fn check(&mut self, pins: &Pins, mode: Wanted, notes: &mut Vec<String>) {
-        let before = self.interface.clone();
-        let link = self.index.and_then(|index| netlink::link(index).ok());
-        let on = link
-            .as_ref()
-            .is_some_and(|link| attach::is_attached(&self.program, link.index).unwrap_or(false));
-        match link {
-            Some(link) if on => {
-                if link.name != before.name {
-                    notes.push(format!("`{}` is called `{}` now", before.name, link.name));
-                    self.interface.name = link.name;
-                }
-                self.interface.unprotected = None;
-                self.check_egress(pins, link.index, notes);
-            }
-            // The interface does not exist any more, or lost the program. Another of its name may have
-            // appeared.
-            link => {
-                self.index = link.map(|link| link.index);
-                if let Err(error) = self.begin(pins, mode) {
-                    self.interface.unprotected = Some(format!("{error:#}"));
-                }
-            }
-        }
-        let now = &self.interface;
-        let name = &now.name;
-        match (&before.unprotected, &now.unprotected) {
-            (Some(_), None) if on => notes.push(format!("`{name}` is protected again")),
-            (Some(_), None) => {
-                notes.push(format!("attached to `{name}` in {} mode", now.mode.as_str()));
-            }
-            (None, None) if !on => {
-                notes.push(format!("`{name}` had lost the program: attached it again"));
-            }
-            (None, None) | (_, Some(_)) => {}
-        }
-        // Numbers in the kernel's messages may differ each time.
-        let gist = |why: &Option<String>| {
-            why.as_ref().map(|why| why.replace(|letter: char| letter.is_ascii_digit(), ""))
-        };
-        let gists = |of: &Interface| [gist(&of.unprotected), gist(&of.not_learning)];
-        if gists(now) != gists(&before) {
-            notes.extend(self.amiss());
-        }
-    }
-
-    /// The same for the egress classifier.
-    fn check_egress(&mut self, pins: &Pins, index: u32, notes: &mut Vec<String>) {
-        let name = self.interface.name.clone();
-        let place = Place { index, name: &name, pin: &self.pin, slot: self.interface.slot };
-        let was_deaf = self.interface.not_learning.take().is_some();
-        if !was_deaf && egress::is_attached(&mut self.program, pins, place).unwrap_or(false) {
-            return;
-        }
-        match egress::attach(&mut self.program, pins, place) {
-            Ok(_) if was_deaf => notes.push(format!("known peers are learned on `{name}` again")),
-            Ok(egress::Done::Added) => {
-                notes.push(format!("`{name}` had lost the egress classifier: attached it again"));
-            }
-            Ok(egress::Done::Kept) => {}
-            Err(error) => self.interface.not_learning = Some(format!("{error:#}")),
-        }
-    }
-}
-
-/// An interface and its part of the counters.
-#[derive(Clone, Debug)]
-struct Slot {
-    number: u32,
-    /// Its index, or `None` if the interface does not exist.
-    index: Option<u32>,
-    /// Its present name.
-    name: String,
-    /// Its name in the configuration.
-    wanted: String,
-    fresh: bool,
-}
-
-impl Slot {
-    /// The name used for its pins, by which it is found while it does not exist.
-    fn pin(&self) -> &str {
-        if self.is_renamed() { &self.wanted } else { &self.name }
-    }
-
-    /// Whether the interface has neither the configured name nor an alternative name equal to it.
-    fn is_renamed(&self) -> bool {
-        self.index.is_some() && self.name != self.wanted && attach::index(&self.wanted).is_err()
-    }
-
-    fn renamed(&self) -> Option<String> {
-        let Self { wanted, name, .. } = self;
-        self.is_renamed().then(|| {
-            format!(
-                "`{wanted}` has been renamed to `{name}`, and stays protected; write the new name \
-                 in `interfaces:`"
-            )
-        })
-    }
-}
-
-/// Assigns each interface the slot that it had, or a free one. Also returns the links of interfaces
-/// that are no longer to be protected.
-fn slots(pins: &Pins, wanted: &[String]) -> Result<(Vec<Slot>, Vec<PinnedLink>)> {
-    let mut links = pins.links()?;
-    let mut slots: Vec<(Slot, Option<PinnedLink>)> = Vec::new();
-    for wanted in wanted {
-        let mut index = attach::index(wanted).ok();
-        let is = |link: &PinnedLink| link.on.as_ref().map(|(index, _)| *index);
-        // Prefer the link of this interface, whatever its name was. Otherwise use the link that had the
-        // configured name, if its interface is gone or no interface has the name now.
-        let by_index = links.iter().position(|link| index.is_some() && is(link) == index);
-        let of_name = |link: &PinnedLink| link.interface == *wanted;
-        let by_name = || {
-            links.iter().position(|link| of_name(link) && (is(link).is_none() || index.is_none()))
-        };
-        let link = by_index.or_else(by_name).map(|place| links.swap_remove(place));
-        index = index.or_else(|| link.as_ref().and_then(is));
-        let name = match index {
-            Some(index) => netlink::link(index)?.name,
-            None => wanted.clone(),
-        };
-        if slots.iter().any(|(slot, _)| slot.name == name || slot.wanted == *wanted) {
-            links.extend(link);
-            continue;
-        }
-        let number = link.as_ref().map_or(0, |link| link.slot);
-        let slot = Slot { number, index, name, wanted: wanted.clone(), fresh: link.is_none() };
-        slots.push((slot, link));
-    }
-    let going: HashSet<u32> = links.iter().map(|link| link.slot).collect();
-    let kept = slots.iter().filter_map(|(_, link)| link.as_ref());
-    let mut used: HashSet<u32> = kept.map(|link| link.slot).collect();
-    for (slot, link) in &mut slots {
-        if let Some(link) = link {
-            pins.rename(link, slot.pin())?;
-            continue;
-        }
-        let all = || (0u32..).take(INTERFACES);
-        // Use the slot of an interface that is being removed only if no other is free, because its last
-        // packets still count.
-        let free = all().find(|number| !used.contains(number) && !going.contains(number));
-        let free = free.or_else(|| all().find(|number| !used.contains(number)));
-        slot.number = free.context("there are no free counters for another interface")?;
-        used.insert(slot.number);
-    }
-    Ok((slots.into_iter().map(|(slot, _)| slot).collect(), links))
 }
 
 fn load(pins: &Pins, bans_ipv6: u32, lines: u32, slot: u32, name: &str) -> Result<Ebpf> {

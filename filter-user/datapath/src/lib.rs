@@ -35,6 +35,7 @@ mod egress;
 mod events;
 mod floods;
 mod geo;
+mod guard;
 mod kernel;
 mod mapped;
 mod netlink;
@@ -47,6 +48,7 @@ mod programs;
 mod requirements;
 mod reuse;
 pub mod settings;
+mod slots;
 mod sockets;
 #[cfg(feature = "trace")]
 pub mod trace;
