@@ -37,6 +37,25 @@ const IPV4: [Ipv4Net; 15] = [
     v4(240, 0, 0, 4),
 ];
 
+/// Whether one of these has addresses that begin with this byte. Few do, which spares most entries of a long list a look
+/// at each.
+const BEGINS: [bool; 256] = {
+    let mut begins = [false; 256];
+    let mut place = 0;
+    while place < IPV4.len() {
+        let [first, ..] = IPV4[place].addr().octets();
+        let length = IPV4[place].prefix_len();
+        let last = if length < 8 { first | (0xff >> length) } else { first };
+        let mut byte = first as usize;
+        while byte <= last as usize {
+            begins[byte] = true;
+            byte += 1;
+        }
+        place += 1;
+    }
+    begins
+};
+
 /// Global unicast addresses, the only ones in use on the Internet.
 const IPV6_GLOBAL: Ipv6Net = v6(0x2000, 0, 3);
 
@@ -52,6 +71,10 @@ pub fn bogons() -> impl Iterator<Item = IpNet> {
 pub fn is_bogon(network: IpNet) -> bool {
     match network {
         IpNet::V4(network) => {
+            let [first, ..] = network.addr().octets();
+            if network.prefix_len() >= 8 && !BEGINS[usize::from(first)] {
+                return false;
+            }
             IPV4.iter().any(|bogon| bogon.contains(&network) || network.contains(bogon))
         }
         IpNet::V6(network) => {
@@ -72,6 +95,20 @@ pub(crate) fn widest(network: IpNet) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_byte_changes_no_answer() {
+        let is = |network: Ipv4Net| {
+            IPV4.iter().any(|bogon| bogon.contains(&network) || network.contains(bogon))
+        };
+        for first in 0..=u8::MAX {
+            for (second, length) in [(0, 4), (0, 7), (0, 8), (64, 10), (18, 15), (88, 24), (7, 32)]
+            {
+                let network = Ipv4Net::new(Ipv4Addr::new(first, second, 99, 1), length).unwrap();
+                assert_eq!(is_bogon(network.trunc().into()), is(network.trunc()), "{network}");
+            }
+        }
+    }
 
     #[test]
     fn what_contains_a_bogon_is_one() {
