@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use ringfence_tests::child::Running;
-use ringfence_tests::crowdsec::Crowdsec;
+use ringfence_tests::crowdsec::{Crowdsec, Lossy};
 use ringfence_tests::fail2ban::Fail2ban;
 use ringfence_tests::netns::Netns;
 use ringfence_tests::ringfence::{self, Config, Ringfence};
@@ -258,8 +258,6 @@ fn at_crowdsec(crowdsec: &Crowdsec, host: &Netns) -> [Vec<String>; 2] {
         let mut found: Vec<String> =
             rows.map(|row| row["source"]["value"].as_str().unwrap().to_owned()).collect();
         found.sort_unstable();
-        // It may be told twice.
-        found.dedup();
         found
     };
     let is_own = |row: &Value| row["scenario"].as_str().unwrap().starts_with("ringfence/");
@@ -337,6 +335,88 @@ fn crowdsec_is_told_of_bans_and_they_do_not_come_back() {
     ringfence.stop().unwrap();
     drop((ringfence, crowdsec, lists));
     nothing_is_left().unwrap();
+}
+
+/// Everything that a decision of `CrowdSec` and a ban of this host about one address lead to.
+#[test]
+#[ignore = "requires root: network namespaces, BPF, Debian's package crowdsec"]
+fn crowdsec_and_a_jail_ban_one_address_without_a_circle() {
+    const PORT: u16 = 8081;
+    let lists = Lists::new();
+    let host = &lists.hosts.pbx;
+    let crowdsec = Crowdsec::start(host, &cache().unwrap()).unwrap();
+    let lossy = Lossy::start(host, PORT).unwrap();
+    let cscli = |line: &str| crowdsec.cscli(host, &line.split(' ').collect::<Vec<_>>()).unwrap();
+    let (key, login) = (lists.file("crowdsec.key"), lists.file("crowdsec.yaml"));
+    fs::write(&key, cscli("bouncers add ringfence -o raw")).unwrap();
+    cscli(&format!("machines add ringfence -a -f {} -u http://127.0.0.1:{PORT}", login.display()));
+    let logs = lists.file("logs");
+    fs::create_dir(&logs).unwrap();
+    for log in ["auth.log", "provd.log"] {
+        fs::write(logs.join(log), "").unwrap();
+    }
+    let mut config = Config::new(Path::new("/nonexistent/fail2ban"));
+    config.other_logs = Some(logs.clone());
+    config.more = format!(
+        "feeds: {{crowdsec: {{url: 'http://127.0.0.1:8080', format: crowdsec, interval: 2s, key_file: {}}}}}\n\
+         actions: {{tell: {{crowdsec: {}}}}}\n",
+        key.display(),
+        login.display()
+    );
+    let mut ringfence = Ringfence::start(host, &ringfence::built().unwrap(), &config).unwrap();
+    becomes(&ringfence, "crowdsec", "ok", 0);
+    // The answer to the alert is lost, so it is sent again, but is there once.
+    lossy.lose();
+    let mut failures = String::new();
+    for n in 0..6 {
+        let line = "Failed password for root from 185.0.0.66 port";
+        writeln!(failures, "Nov 29 04:40:0{n} pbx sshd[{n}]: {line} 4{n} ssh2").unwrap();
+    }
+    fs::write(logs.join("auth.log"), failures).unwrap();
+    let action = || ringfence.client().ask::<Value>(&["alerts"]).unwrap()["actions"][0].clone();
+    let is_told =
+        || !lossy.will_lose() && action()["problem"].is_null() && action()["waiting"] == 0;
+    assert!(until(SOON, is_told), "{}\n{}", action(), ringfence.log());
+    let one = || [vec!["185.0.0.66".to_owned()], vec!["185.0.0.66".to_owned()]];
+    assert_eq!(at_crowdsec(&crowdsec, host), one(), "{}", ringfence.log());
+    // The stream has it too, and nothing follows from that.
+    let fetches = || requests(&crowdsec);
+    let until_fetched_again = || {
+        let before = fetches();
+        assert!(until(SOON, || fetches() >= before + 3), "{}", crowdsec.log());
+    };
+    let ban = |jail: &str| -> Option<Value> {
+        let why = ringfence.client().why(LISTED[0]).unwrap();
+        why["bans"].as_array().unwrap().iter().find(|ban| ban["jail"] == jail).cloned()
+    };
+    let by_jail = ban("sshd").unwrap();
+    let until_when = by_jail["until"].clone();
+    until_fetched_again();
+    assert_eq!((ban("feed:crowdsec"), &ban("sshd").unwrap()["until"]), (None, &until_when));
+    // CrowdSec decides on the same address, and for longer: two bans, each with its end, of which it is told once.
+    cscli("decisions add --ip 185.0.0.66 --duration 9h");
+    becomes(&ringfence, "crowdsec", "ok", 1);
+    let by_feed = ban("feed:crowdsec").unwrap()["until"].clone();
+    until_fetched_again();
+    assert_eq!(ban("sshd").unwrap()["until"], until_when);
+    assert_eq!(ban("feed:crowdsec").unwrap()["until"], by_feed);
+    assert_eq!(at_crowdsec(&crowdsec, host)[0], ["185.0.0.66"]);
+    let metrics = ringfence.client().run(&["metrics"], false).unwrap();
+    let metrics = metrics.success("metrics").unwrap().stdout;
+    assert!(metrics.contains("ringfence_bans_made_total{jail=\"sshd\"} 1.0\n"), "{metrics}");
+    // Each ban ends by itself.
+    ringfence.client().run(&["unban", "185.0.0.66"], false).unwrap().success("unban").unwrap();
+    assert!(until(SOON, || ban("sshd").is_none()));
+    let only_crowdsecs = [vec!["185.0.0.66".to_owned()], vec!["185.0.0.66".to_owned()]];
+    assert!(until(SOON, || at_crowdsec(&crowdsec, host) == only_crowdsecs));
+    ringfence.stop().unwrap();
+    drop((ringfence, lossy, crowdsec, lists));
+    nothing_is_left().unwrap();
+}
+
+/// How often the decisions were asked for.
+fn requests(crowdsec: &Crowdsec) -> usize {
+    crowdsec.log().matches("GET /v1/decisions/stream").count()
 }
 
 /// What `status --check` says.

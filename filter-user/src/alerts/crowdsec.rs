@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,9 @@ const ANSWER_MAX: usize = 64 * 1024;
 /// The most alerts of one request, so that curl of Debian 12 reads it: an option has up to 100 KiB.
 const ALERTS_MAX: usize = 40;
 
+/// The most alerts about a network that are looked at: the newest.
+const ASKED_MAX: usize = 20;
+
 /// How long a ban without an end lasts there.
 const NO_END: Duration = Duration::from_hours(365 * 24);
 
@@ -49,6 +53,9 @@ pub(super) struct Crowdsec {
     file: PathBuf,
     /// The token of the last login.
     token: Arc<Mutex<Option<Zeroizing<String>>>>,
+    /// Whether the last message was taken as a whole. If not, it may be there all the same: an answer was lost, a part
+    /// of it failed, or the daemon was ended.
+    is_sure: Arc<AtomicBool>,
 }
 
 impl PartialEq for Crowdsec {
@@ -66,6 +73,13 @@ struct Login {
     password: Zeroizing<String>,
 }
 
+/// An alert that the local API has.
+#[derive(Deserialize)]
+struct Told {
+    #[serde(default)]
+    message: String,
+}
+
 #[derive(Deserialize)]
 struct Token {
     token: String,
@@ -74,7 +88,7 @@ struct Token {
 impl Crowdsec {
     /// The API whose credentials are in this file, as `cscli machines add` writes it.
     pub(super) fn new(file: &Path) -> Self {
-        Self { file: file.to_owned(), token: Arc::default() }
+        Self { file: file.to_owned(), token: Arc::default(), is_sure: Arc::default() }
     }
 
     /// Passes a message on.
@@ -103,17 +117,36 @@ impl Crowdsec {
             return self.log_in(&login).await.map(drop);
         }
         // A message that is sent again deletes once more, but adds nothing twice.
+        let mut asks = !self.is_sure.swap(false, Ordering::Relaxed);
         for end in ends {
             let path = deletion(end)?;
             self.ask(&login, ("DELETE", &path, None)).await?;
         }
-        let alerts: Vec<Value> =
-            bans.into_iter().filter_map(|ban| alert(ban, Timestamp::now())).collect();
+        let mut alerts = Vec::new();
+        for ban in bans {
+            let Some(alert) = alert(ban, Timestamp::now()) else { continue };
+            let has = if asks { self.has(&login, ban, &alert).await } else { Ok(false) };
+            // An alert that arrives twice is better than none.
+            asks &= has.is_ok();
+            if has != Ok(true) {
+                alerts.push(alert);
+            }
+        }
         for part in alerts.chunks(ALERTS_MAX) {
             let body = Value::from(part).to_string();
             self.ask(&login, ("POST", "/v1/alerts", Some(&body))).await?;
         }
+        self.is_sure.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether it was told of a ban before. It gives an alert a name of its own only, so the message names the ban.
+    async fn has(&self, login: &Login, ban: &ActionEvent, alert: &Value) -> Result<bool, String> {
+        let path = format!("/v1/alerts?{}&limit={ASKED_MAX}", query(ban)?);
+        let said = self.ask(login, ("GET", &path, None)).await?;
+        let told: Option<Vec<Told>> = serde_json::from_slice(&said)
+            .map_err(|_other| "the local API answers with something else than alerts".to_owned())?;
+        Ok(told.unwrap_or_default().iter().any(|told| alert["message"] == *told.message))
     }
 
     /// Makes a request, after a login if it needs one.
@@ -121,7 +154,7 @@ impl Crowdsec {
         &self,
         login: &Login,
         (method, path, body): (&str, &str, Option<&str>),
-    ) -> Result<(), String> {
+    ) -> Result<Vec<u8>, String> {
         let known = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let was_known = known.is_some();
         let mut token = match known {
@@ -134,7 +167,7 @@ impl Crowdsec {
             answer = request(login, (method, path, body), Some(&token)).await?;
         }
         match answer {
-            (200..=299, _) => Ok(()),
+            (200..=299, said) => Ok(said),
             (status, said) => Err(format!("the local API answers {status}: {}", text(&said))),
         }
     }
@@ -288,7 +321,7 @@ fn alert(event: &ActionEvent, now: Timestamp) -> Option<Value> {
     if seconds == 0 {
         return None;
     }
-    let (scenario, count) = (scenario(event), event.evidence.len().max(1));
+    let (scenario, count, since) = (scenario(event), event.evidence.len().max(1), &event.since);
     let mut source = json!({ "scope": scope, "value": value });
     if let Some(source) = source.as_object_mut() {
         source.insert(scope.to_lowercase(), value.as_str().into());
@@ -297,7 +330,7 @@ fn alert(event: &ActionEvent, now: Timestamp) -> Option<Value> {
         "scenario": scenario,
         "scenario_hash": "",
         "scenario_version": "",
-        "message": format!("{scenario}: {value} is banned for {seconds} s"),
+        "message": format!("{scenario}: {value} is banned since {since}"),
         "events_count": count,
         "events": [],
         "start_at": event.since,
@@ -318,14 +351,19 @@ fn alert(event: &ActionEvent, now: Timestamp) -> Option<Value> {
     }))
 }
 
-/// The path that deletes the decision of a ban.
-fn deletion(event: &ActionEvent) -> Result<String, String> {
+/// The query for what is about a ban.
+fn query(event: &ActionEvent) -> Result<String, String> {
     let of = of(event).ok_or("a network cannot be read")?;
     let (_, value) = subject(of);
     let key = if of.1 { "ip" } else { "range" };
     let quoted = |text: &str| text.replace('/', "%2F").replace(':', "%3A");
     let scenario = quoted(&scenario(event));
-    Ok(format!("/v1/decisions?{key}={}&scenario={scenario}", quoted(&value)))
+    Ok(format!("{key}={}&scenario={scenario}", quoted(&value)))
+}
+
+/// The path that deletes the decision of a ban.
+fn deletion(event: &ActionEvent) -> Result<String, String> {
+    Ok(format!("/v1/decisions?{}", query(event)?))
 }
 
 #[cfg(test)]
@@ -405,6 +443,14 @@ mod tests {
         let decision = &alert["decisions"][0];
         assert_eq!((&decision["duration"], &decision["scope"]), (&"3000s".into(), &"Ip".into()));
         assert_eq!(decision["origin"], CROWDSEC_ORIGIN);
+        // It is the same when it is sent again, so that it is found.
+        let later =
+            super::alert(&event("ban", "185.0.0.1", "sshd", true), now + Duration::from_mins(5));
+        assert_eq!(alert["message"], later.unwrap()["message"]);
+        assert_eq!(
+            alert["message"],
+            "ringfence/sshd: 185.0.0.1 is banned since 2026-01-01T00:00:00Z"
+        );
         let over: Timestamp = "2026-01-01T02:00:00Z".parse().unwrap();
         assert_eq!(super::alert(&event("ban", "185.0.0.1", "sshd", true), over), None);
     }
