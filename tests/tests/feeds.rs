@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use ringfence_tests::child::Running;
-use ringfence_tests::crowdsec::{Crowdsec, Lossy};
+use ringfence_tests::crowdsec::{Crowdsec, Lossy, Reads};
 use ringfence_tests::fail2ban::Fail2ban;
 use ringfence_tests::netns::Netns;
 use ringfence_tests::ringfence::{self, Config, Ringfence};
@@ -417,6 +417,48 @@ fn crowdsec_and_a_jail_ban_one_address_without_a_circle() {
 /// How often the decisions were asked for.
 fn requests(crowdsec: &Crowdsec) -> usize {
     crowdsec.log().matches("GET /v1/decisions/stream").count()
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, Debian's package crowdsec"]
+fn what_crowdsec_must_not_decide_is_not_banned() {
+    let lists = Lists::new();
+    let host = &lists.hosts.pbx;
+    let log = lists.file("site.log");
+    fs::write(&log, "").unwrap();
+    let [decided, by_parser, by_postoverflow] = LISTED.map(|address| address.to_string());
+    let reads = Reads { log: &log, parser: &by_parser, postoverflow: &by_postoverflow };
+    let crowdsec = Crowdsec::start_with(host, &cache().unwrap(), Some(reads)).unwrap();
+    let cscli = |line: &str| crowdsec.cscli(host, &line.split(' ').collect::<Vec<_>>()).unwrap();
+    let key = lists.file("crowdsec.key");
+    fs::write(&key, cscli("bouncers add ringfence -o raw")).unwrap();
+    let feeds = format!(
+        "  crowdsec: {{url: 'http://127.0.0.1:8080', format: crowdsec, interval: 2s, key_file: {}}}\n",
+        key.display()
+    );
+    let mut ringfence = lists.start(&feeds);
+    becomes(&ringfence, "crowdsec", "ok", 0);
+    // One line of each, that of the others first.
+    let lines = format!("failed {by_parser}\nfailed {by_postoverflow}\nfailed {decided}\n");
+    fs::write(&log, lines).unwrap();
+    let is_banned = || feed(&ringfence, "crowdsec")["banned"] == 1;
+    assert!(until(SOON, is_banned), "{}\n{}", feed(&ringfence, "crowdsec"), crowdsec.log());
+    let spared = format!("Ban for {by_postoverflow} whitelisted");
+    assert!(until(SOON, || crowdsec.log().contains(&spared)), "{}", crowdsec.log());
+    let reach = || [0, 1, 2].map(|place| lists.reaches(place, SIP_PORT));
+    assert_eq!(reach(), [false, true, true], "{}", crowdsec.log());
+    // A whitelist takes nothing back: a decision made before stays until it is deleted.
+    cscli(&format!("decisions add --ip {by_parser} --duration 1h"));
+    becomes(&ringfence, "crowdsec", "ok", 2);
+    assert_eq!(reach(), [false, false, true]);
+    for address in [&decided, &by_parser] {
+        cscli(&format!("decisions delete --ip {address}"));
+    }
+    becomes(&ringfence, "crowdsec", "ok", 0);
+    assert_eq!(reach(), [true; 3]);
+    ringfence.stop().unwrap();
+    drop((ringfence, crowdsec, lists));
+    nothing_is_left().unwrap();
 }
 
 /// What `status --check` says.
