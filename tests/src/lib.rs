@@ -39,6 +39,7 @@ pub mod sip;
 pub mod sip_socket;
 pub mod site;
 pub mod sshd;
+pub mod stream;
 pub mod tagger;
 pub mod tap;
 pub mod tmux;

@@ -15,6 +15,7 @@ use ringfence_tests::fail2ban::Fail2ban;
 use ringfence_tests::netns::Netns;
 use ringfence_tests::ringfence::{self, Config, Ringfence};
 use ringfence_tests::scratch;
+use ringfence_tests::stream::Stream;
 use ringfence_tests::world::{
     Echo, Hosts, OTHER_PORT, PBX, SIP_PORT, cache, nothing_is_left, udp_reaches, until,
 };
@@ -458,6 +459,75 @@ fn what_crowdsec_must_not_decide_is_not_banned() {
     assert_eq!(reach(), [true; 3]);
     ringfence.stop().unwrap();
     drop((ringfence, crowdsec, lists));
+    nothing_is_left().unwrap();
+}
+
+/// A banned source sends all the while, and each kind of difference that keeps it lets nothing of it through.
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn no_packet_passes_while_a_list_changes() {
+    const EACH: u32 = 20_000;
+    let lists = Lists::new();
+    // It is in the first list as an address, and between others.
+    let text = |shift: u32, also: &str| -> String {
+        let first = u32::from(Ipv4Addr::new(40, 0, 0, 0));
+        let others =
+            (shift..shift + EACH).map(|n| Ipv4Addr::from(first + n * 7).to_string() + "\n");
+        others.collect::<String>() + also
+    };
+    let wide = "185.0.0.0/25\n";
+    let listed = format!("{}\n", LISTED[0]);
+    let count = |ringfence: &Ringfence, banned: u32| {
+        let is = until(SOON, || feed(ringfence, "a")["banned"] == banned);
+        assert!(is, "{}\n{}", feed(ringfence, "a"), ringfence.log());
+    };
+    lists.serve("a.txt", &text(0, ""));
+    let settings = |more: &str| {
+        format!("feeds:\n  a: {{url: 'http://127.0.0.1:8099/a.txt', interval: 2s{more}}}\n")
+    };
+    let mut ringfence = lists.start(&settings("").replace("feeds:\n", ""));
+    count(&ringfence, EACH);
+    let target = (PBX, SIP_PORT).into();
+    let stream = Stream::start(&lists.hosts.attacker, LISTED[0], target, 1000).unwrap();
+    assert!(until(SOON, || stream.counts().1 > 0), "it would pass if it were not banned");
+    lists.serve("a.txt", &text(0, &listed));
+    count(&ringfence, EACH + 1);
+    assert!(until(SOON, || !lists.reaches(0, SIP_PORT)));
+    let (sent, passed) = stream.counts();
+    // Others come and go around it.
+    for shift in [EACH / 10, EACH / 5] {
+        lists.serve("a.txt", &text(shift, &format!("{listed}185.0.1.{}\n", shift / 1000)));
+        let last = Ipv4Addr::new(185, 0, 1, u8::try_from(shift / 1000).unwrap());
+        assert!(until(SOON, || !bans(&ringfence, last.into()).is_empty()), "{}", ringfence.log());
+        count(&ringfence, EACH + 2);
+    }
+    // A network takes its place, and gives it back.
+    for (also, banned) in [(wide, EACH + 1), (&*listed, EACH + 1)] {
+        let mark = format!("{also}185.0.2.{}\n", also.len());
+        lists.serve("a.txt", &text(EACH / 5, &mark));
+        let last = Ipv4Addr::new(185, 0, 2, u8::try_from(also.len()).unwrap());
+        assert!(until(SOON, || !bans(&ringfence, last.into()).is_empty()), "{}", ringfence.log());
+        count(&ringfence, banned + 1);
+    }
+    // Everything is entered anew, with another end and then another scope, and taken over by another daemon.
+    let until_when = |ringfence: &Ringfence| {
+        ringfence.client().why(LISTED[0]).unwrap()["until"].as_str().map(str::to_owned)
+    };
+    let before = until_when(&ringfence);
+    for more in [", expiry: 9d", ", expiry: 9d, scope: all"] {
+        ringfence.configure(|config| config.more = settings(more)).unwrap();
+        let _reloaded: Value = ringfence.client().ask(&["reload"]).unwrap();
+        assert!(until(SOON, || until_when(&ringfence) > before), "{}", ringfence.log());
+    }
+    assert!(until(SOON, || !lists.reaches(0, OTHER_PORT)), "{}", ringfence.log());
+    count(&ringfence, EACH + 2);
+    ringfence.restart(&lists.hosts.pbx).unwrap();
+    count(&ringfence, EACH + 2);
+    let (sent_by_now, passed_by_now) = stream.counts();
+    assert_eq!(passed_by_now, passed, "of {} packets\n{}", sent_by_now - sent, ringfence.log());
+    assert!(sent_by_now - sent > 1000, "only {} packets", sent_by_now - sent);
+    ringfence.stop().unwrap();
+    drop((stream, ringfence, lists));
     nothing_is_left().unwrap();
 }
 
