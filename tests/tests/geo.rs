@@ -3,18 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use geo::writer::{Said, Writer};
-use geo::{Database, Policy, compile};
-use ipnet::{IpNet, Ipv6Net};
-use ringfence_tests::cases::{self, messages};
-use ringfence_tests::kernel::Kernel;
-use ringfence_tests::packet_builder::Frame;
+use ipnet::Ipv6Net;
+use ringfence_tests::bench::fleet::countries::{self, Cost};
 use ringfence_tests::ringfence::{self, Config, Ringfence};
 use ringfence_tests::scratch;
 use ringfence_tests::world::{
@@ -166,40 +162,13 @@ fn a_policy_follows_its_database() {
     nothing_is_left().unwrap();
 }
 
-/// What a world of 500,000 networks costs; `--nocapture` prints the figures of docs/geo.md.
+/// `cargo xtask bench fleet` prints the figures of docs/geo.md.
 #[test]
 #[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
 fn a_whole_world_costs_little() {
-    let bytes = geo::writer::world(500_000);
-    let size = bytes.len();
-    let start = Instant::now();
-    let databases = [("world".to_owned(), Database::read(bytes).unwrap())];
-    let names = (b'A'..=b'J').map(|letter| format!("A{}", char::from(letter)).parse().unwrap());
-    let table = compile(&databases, &Policy::Admit(names.collect())).unwrap();
-    println!("{size} bytes, read and compiled in {:?}", start.elapsed());
-    let entries = table.entries(&BTreeSet::new());
-    println!("{} /24 networks and {} IPv6 networks", table.shut_v4(), entries.len());
-    let v6 = entries.iter().map(|entry| (IpNet::from(entry.network), entry.is_shut));
-    let open: [IpAddr; 2] = ["192.0.2.66".parse().unwrap(), "2001:db8::66".parse().unwrap()];
-    let shut: IpAddr = "2a0f:ffff::1".parse().unwrap();
-    assert!(table.shuts_out(shut) && !open.iter().any(|address| table.shuts_out(*address)));
-    let unlimited = cases::World::default().unlimited();
-    let with = cases::World { shut: v6.collect(), ..unlimited.clone() };
-    let mut kernel = Kernel::load(0).unwrap();
-    let mut best = [[Duration::MAX; 3]; 2];
-    for _ in 0..3 {
-        for (world, best) in [&unlimited, &with].into_iter().zip(&mut best) {
-            kernel.enter(world, 1).unwrap();
-            for (address, best) in [open[0], open[1], shut].into_iter().zip(best) {
-                let frame = Frame::from(address).payload(messages::register()).build();
-                *best = kernel.repeat(&frame, 300_000).unwrap().min(*best);
-            }
-        }
-    }
-    let [without, with] = best;
-    println!("IPv4 and IPv6 let in, IPv6 shut out: {without:?} without, {with:?} with");
+    let Cost { without, with } = countries::cost().unwrap();
     assert!(with[2] < without[2], "a packet that is shut out costs more than one that is read");
-    assert!(with[0] < without[0] * 2 + Duration::from_nanos(100), "{best:?}");
+    assert!(with[0] < without[0] * 2 + 100, "{without:?} {with:?}");
 }
 
 /// The old networks and the new ones do not fit into the kernel together.

@@ -7,7 +7,7 @@ mod commands;
 mod gaps;
 mod idle;
 mod report;
-mod site;
+pub(super) mod site;
 mod sizes;
 mod starts;
 

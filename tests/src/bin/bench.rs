@@ -45,7 +45,8 @@ enum Benchmark {
     Detection(Detection),
     /// Who is shut out and which attacker is seen in a simulated week
     Week(Week),
-    /// How soon a ban of one host is one of all: three NATS servers, twelve daemons, three under attack
+    /// What comes from beyond the host: a million addresses of five lists, a table of countries, and how soon a ban
+    /// of one host is one of all
     Fleet(Fleet),
     /// Packets that pass during a reload or an upgrade, starts, memory, commands, sizes
     Operations(Operations),
@@ -150,6 +151,9 @@ struct Fleet {
     /// Where packages of Debian are kept between runs
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
     cache: PathBuf,
+    /// Only these parts; can be given more than once
+    #[arg(long = "only", value_name = "PART", default_values = ["lists", "countries", "hosts"])]
+    parts: Vec<fleet::Part>,
     /// How many bans there are a second, on all hosts
     #[arg(long, value_name = "N", default_value_t = 100,
           value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -161,7 +165,7 @@ struct Fleet {
     /// Write every figure to FILE as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fail if a ban is lost, wrong or late
+    /// Fail if a ban is lost, wrong or late, or a difference of lists is
     #[arg(long)]
     check: bool,
 }
@@ -508,11 +512,11 @@ fn watched(arguments: &Watched) -> anyhow::Result<bool> {
 
 fn fleet(arguments: Fleet) -> anyhow::Result<bool> {
     let mut screen = prepare()?;
-    screen.say(&screen.paint().bold("From a ban on one host to one on all"))?;
-    let Fleet { ringfence, cache, rate, bans, json, check } = arguments;
+    screen.say(&screen.paint().bold("What comes from beyond the host"))?;
+    let Fleet { ringfence, cache, parts, rate, bans, json, check } = arguments;
     let ringfence = ringfence.map_or_else(ringfence::built, Ok)?;
-    let settings =
-        fleet::Settings { ringfence, cache: cache.canonicalize().unwrap_or(cache), rate, bans };
+    let cache = cache.canonicalize().unwrap_or(cache);
+    let settings = fleet::Settings { ringfence, cache, parts, rate, bans };
     let report = fleet::run(&settings, &mut screen)?;
     screen.say(&report.text(screen.paint()))?;
     conclude(&report, report.targets_met(), json.as_deref(), check)

@@ -19,7 +19,7 @@ use crate::ringfence::{Client, Config, Ringfence};
 use crate::{interrupt, scratch};
 
 /// The installed service unit.
-const UNIT: &str = include_str!("../../../../packaging/ringfence.service");
+pub(in crate::bench) const UNIT: &str = include_str!("../../../../packaging/ringfence.service");
 /// The jail of the bans.
 const JAIL: &str = "sshd";
 /// The first banned address.
@@ -88,7 +88,7 @@ impl Site {
 }
 
 /// The environment variables that a unit sets.
-fn environment(unit: &str) -> Vec<(String, String)> {
+pub(in crate::bench) fn environment(unit: &str) -> Vec<(String, String)> {
     let set = unit.lines().filter_map(|line| line.strip_prefix("Environment="));
     let pairs = set.flat_map(str::split_whitespace).filter_map(|pair| pair.split_once('='));
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
@@ -104,7 +104,7 @@ pub(super) fn status(client: &Client) -> anyhow::Result<serde_json::Value> {
 }
 
 /// CPU time of all threads of a process, including those that have ended.
-pub(super) fn cpu_time(process: u32) -> anyhow::Result<Duration> {
+pub(in crate::bench) fn cpu_time(process: u32) -> anyhow::Result<Duration> {
     let clock = clock_getcpuclockid(Pid::from_raw(process.cast_signed()));
     let time = clock.and_then(clock_gettime).context("ask for the daemon's CPU time")?;
     Ok(time.into())
@@ -112,14 +112,14 @@ pub(super) fn cpu_time(process: u32) -> anyhow::Result<Duration> {
 
 /// Resident memory of a process, in megabytes (10^6 bytes).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Resident {
+pub(in crate::bench) struct Resident {
     /// Tables that the XDP program also uses.
-    pub(super) tables: f64,
+    pub(in crate::bench) tables: f64,
     /// Everything else.
-    pub(super) own: f64,
+    pub(in crate::bench) own: f64,
 }
 
-pub(super) fn resident(process: u32) -> anyhow::Result<Resident> {
+pub(in crate::bench) fn resident(process: u32) -> anyhow::Result<Resident> {
     let path = format!("/proc/{process}/smaps");
     let smaps = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
     Ok(resident_in(&smaps))
@@ -145,7 +145,7 @@ fn kibibytes(text: &str) -> Option<u64> {
 }
 
 /// The additional memory of a process at the peak of `work`, in megabytes.
-pub(super) fn peak_during(
+pub(in crate::bench) fn peak_during(
     process: u32,
     work: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<f64> {
