@@ -110,6 +110,12 @@ pub fn hosts(fleet: &Fleet) -> String {
         if !refused.is_empty() {
             line(&mut text, &format!("{}: refused: {}", host.host, refused.join(", ")));
         }
+        if let Some(until) = &host.closed_until {
+            line(
+                &mut text,
+                &format!("{}: SIP is closed by maintenance until {}", host.host, when(until)),
+            );
+        }
         if let Some(off) = host.clock_ms.filter(|off| off.unsigned_abs() > WRONG) {
             line(&mut text, &format!("{}: its clock is {} the servers'", host.host, ahead(off)));
         }

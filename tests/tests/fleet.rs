@@ -317,6 +317,20 @@ fn maintenance_of_the_fleet_is_accepted_bounded_and_ends() {
     nats.administer(&["maintenance", "off"]).unwrap();
     assert!(until(SOON, || !is_closed(&hosts[0])));
     assert!(!is_closed(&hosts[1]) && !is_closed(&hosts[2]));
+    // What a host closes for itself, the others see.
+    let closed_until = || -> Value {
+        let fleet: Value = hosts[0].ringfence.client().ask(&["fleet", "hosts"]).unwrap();
+        let mut rows = fleet["hosts"].as_array().unwrap().iter();
+        rows.find(|row| row["host"] == "pbx-2").map(|row| row["closed_until"].clone()).unwrap()
+    };
+    hosts[1].tell("maintenance on --for 10m");
+    assert!(until(SOON, || closed_until().is_string()), "{}", hosts[1].agent.log());
+    let end: Timestamp = closed_until().as_str().unwrap().parse().unwrap();
+    let left = end.duration_since(Timestamp::now()).as_secs();
+    assert!((480..=600).contains(&left), "{left}");
+    assert!(!is_closed(&hosts[0]) && !is_closed(&hosts[2]));
+    hosts[1].tell("maintenance off");
+    assert!(until(SOON, || closed_until().is_null()), "{}", closed_until());
     let changes = || -> Vec<String> {
         let page: Value = hosts[0].ringfence.client().ask(&["history"]).unwrap();
         let rows = page["history"].as_array().unwrap().iter().rev();

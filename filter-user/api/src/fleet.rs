@@ -148,6 +148,10 @@ pub struct FleetHost {
     pub clock_ms: Option<i64>,
     /// Its version of Ringfence; null if it is not known.
     pub version: Option<String>,
+    /// Until when SIP is closed there by maintenance, its own or the fleet's, by the servers' clock; null if it is open
+    /// or not known.
+    #[serde(default)]
+    pub closed_until: Option<String>,
     /// Whether it is cut off, here or by the administrator of the fleet.
     pub cut: bool,
 }
@@ -186,6 +190,9 @@ pub struct FleetSettings {
     pub allows: bool,
     /// Hosts whose bans do not count; `all` for all.
     pub cut: Vec<String>,
+    /// For how many more seconds SIP is closed here by maintenance; 0 if it is open.
+    #[serde(default)]
+    pub closed: u64,
     /// Another number for each start of the daemon, after which the agent sends everything again.
     pub start: u64,
 }

@@ -646,6 +646,7 @@ mod tests {
             last: Some("2026-11-29T04:40:05Z".to_owned()),
             clock_ms: Some(i64::MIN),
             version: Some("v".repeat(128)),
+            closed_until: Some("2026-11-29T04:40:05Z".to_owned()),
             ..FleetHost::default()
         };
         let reasons = ["unproven", "rate", "most", "cut", "network", "newer", "broken"];

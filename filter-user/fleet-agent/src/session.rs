@@ -137,6 +137,8 @@ async fn session(daemon: &Daemon, settings: &FleetSettings, said: &mut String) -
         shown: 0,
         is_first: true,
         allows: None,
+        closed: settings.closed,
+        told_closed: false,
     };
     let done = session.run(said).await;
     session.client.drain().await.ok();
@@ -192,6 +194,10 @@ struct Session<'a> {
     is_first: bool,
     /// What the daemon was told to trust.
     allows: Option<Vec<IpNet>>,
+    /// For how many more seconds SIP is closed here, as the daemon last said.
+    closed: u64,
+    /// Whether the last sign of life said that it is.
+    told_closed: bool,
 }
 
 impl Session<'_> {
@@ -236,6 +242,9 @@ impl Session<'_> {
                     let settings = self.report().await?;
                     if settings != *self.settings {
                         return Ok(());
+                    }
+                    if (self.closed > 0) != self.told_closed {
+                        beats.reset_immediately();
                     }
                     let problem = self.problem.clone().unwrap_or_default();
                     if problem != *said {
@@ -302,10 +311,12 @@ impl Session<'_> {
             time: u64::try_from(time.as_millis()).unwrap_or(0),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             bans: self.own.count(),
+            closed: self.closed,
             nonce,
         };
         let key = Key::Host(self.host.clone()).to_string();
         self.beat = Some((nonce, self.count()));
+        self.told_closed = self.closed > 0;
         let subject = subject(&self.settings.bucket, &key);
         // Its acknowledgement is that it comes back.
         drop(self.client.publish(subject, fleet::write(&beat).into()).await);
@@ -518,8 +529,9 @@ impl Session<'_> {
                 "no sign of life of this host has come back from the bucket; may it write one?";
             self.problem = Some(why.to_owned());
         }
-        let hosts: Vec<FleetHost> =
-            self.view.hosts().skip(self.shown).take(FLEET_HOSTS_MAX).map(shown).collect();
+        let hosts = self.view.hosts().skip(self.shown).take(FLEET_HOSTS_MAX);
+        let now = self.now();
+        let hosts: Vec<FleetHost> = hosts.map(|host| shown(host, now)).collect();
         self.shown = if hosts.len() < FLEET_HOSTS_MAX { 0 } else { self.shown + hosts.len() };
         let report = FleetReport {
             host: self.host.to_string(),
@@ -536,7 +548,9 @@ impl Session<'_> {
             hosts,
             is_first: std::mem::take(&mut self.is_first),
         };
-        let settings = self.daemon.ask(&Request::FleetReport(report)).await?;
+        let mut settings: FleetSettings = self.daemon.ask(&Request::FleetReport(report)).await?;
+        // It changes all the time, and is no reason to begin again.
+        self.closed = std::mem::replace(&mut settings.closed, self.settings.closed);
         if self.is_ready() {
             self.allow().await?;
         }
@@ -571,7 +585,7 @@ fn asked(closing: Closing) -> FleetMaintenance {
     FleetMaintenance { stamp, seconds, closed_to_known, comment }
 }
 
-fn shown(report: HostReport) -> FleetHost {
+fn shown(report: HostReport, now: Time) -> FleetHost {
     let HostReport { host, bans, refused, beat, is_cut } = report;
     let fleet::Refused { unproven, rate, most, cut, network, newer, broken } = refused;
     let refused = [
@@ -587,6 +601,12 @@ fn shown(report: HostReport) -> FleetHost {
     let last = beat.as_ref().and_then(|(_, at)| {
         Timestamp::from_second(i64::try_from(at / 1000).ok()?).ok().map(|at| at.to_string())
     });
+    let closed_until = beat.as_ref().filter(|(beat, _)| beat.closed > 0).and_then(|(beat, at)| {
+        let until = (at / 1000).saturating_add(beat.closed);
+        // It ends in time, whether or not the host can say so.
+        let until = Some(until).filter(|until| *until > now / 1000)?;
+        Timestamp::from_second(i64::try_from(until).ok()?).ok().map(|until| until.to_string())
+    });
     FleetHost {
         host: host.to_string(),
         bans,
@@ -594,6 +614,7 @@ fn shown(report: HostReport) -> FleetHost {
         last,
         clock_ms: beat.as_ref().map(|(beat, at)| difference(beat.time, *at)),
         version: beat.map(|(beat, _)| beat.version),
+        closed_until,
         cut: is_cut,
     }
 }

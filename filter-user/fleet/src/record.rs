@@ -41,9 +41,17 @@ pub struct Beat {
     pub version: String,
     /// How many bans it shares.
     pub bans: u64,
+    /// For how many more seconds SIP is closed there by maintenance.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub closed: u64,
     /// Marks the sign among those of the host.
     #[serde(default)]
     pub nonce: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+fn is_none(seconds: &u64) -> bool {
+    *seconds == 0
 }
 
 /// A network that every host trusts.

@@ -179,10 +179,10 @@ impl<D: Datapath> Controller<D> {
         let asked = report.maintenance.clone();
         self.fleet.report = Some((report, now));
         self.follow_fleet(asked.as_ref(), now);
-        Ok(self.fleet_settings())
+        Ok(self.fleet_settings(now))
     }
 
-    fn fleet_settings(&self) -> FleetSettings {
+    fn fleet_settings(&self, now: KernelTime) -> FleetSettings {
         let Settings { servers, host, bucket, ca_file, credentials_file, nkey_file, .. } =
             self.fleet.settings.clone();
         let Settings { publish, accept, cut, .. } = &self.fleet.settings;
@@ -203,6 +203,7 @@ impl<D: Datapath> Controller<D> {
             total: accept.total,
             allows: accept.allows,
             cut: cut.chain(self.fleet.cuts.iter().cloned()).collect(),
+            closed: self.closed(now).map_or(0, |closed| closed.until.since(now).as_secs()),
             start: self.begun.show_milliseconds(self.begun.kernel).unsigned_abs(),
         }
     }
