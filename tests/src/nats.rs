@@ -325,9 +325,9 @@ fn certificates(directory: &Path, addresses: &[IpAddr]) -> anyhow::Result<()> {
     fs::write(directory.join("extensions"), extensions).context("write the extensions")?;
     let curve = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
     for line in [
-        format!("req -x509 {curve} -keyout ca.key -out ca.pem -days 2 -subj /CN=fleet"),
+        format!("req -x509 {curve} -keyout ca.key -out ca.pem -days 9 -subj /CN=fleet"),
         format!("req {curve} -keyout server.key -out server.csr -subj /CN=nats"),
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 \
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 9 \
          -extfile extensions"
             .to_owned(),
     ] {

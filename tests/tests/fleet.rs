@@ -5,6 +5,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -429,6 +430,86 @@ fn a_host_that_is_parted_and_has_a_wrong_clock_finds_back() {
     }
     drop(fleet);
     nothing_is_left().unwrap();
+}
+
+/// For the host three days have passed and it was booted anew; the servers' clock cannot be moved.
+#[test]
+#[ignore = "requires root: network namespaces, BPF, Debian's packages nats-server and libfaketime"]
+fn a_host_that_comes_back_after_days_has_what_is_in_force_now() {
+    let mut fleet = Fleet::new(["", "", ""]);
+    let Fleet { hosts, nats, .. } = &mut fleet;
+    hosts[2].attacked_by(attacker(66));
+    hosts[0].attacked_by(attacker(67));
+    hosts[0].becomes_banned(attacker(66), &["fleet:pbx-3"]);
+    hosts[2].becomes_banned(attacker(67), &["fleet:pbx-1"]);
+    hosts[2].becomes_banned(attacker(66), &["sshd"]);
+    nats.administer(&["allow", "185.0.0.70", "--for", "1h"]).unwrap();
+    let allowed = |host: &Pbx| -> Vec<String> {
+        let allows: Value = host.ringfence.client().ask(&["allows"]).unwrap();
+        let allows = allows["allows"].as_array().unwrap().iter();
+        allows.map(|row| row["network"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(until(SOON, || allowed(&hosts[2]) == ["185.0.0.70"]), "{:?}", allowed(&hosts[2]));
+    // It is switched off: nothing is left in the kernel.
+    hosts[2].agent.kill().unwrap();
+    hosts[2].ringfence.kill().unwrap();
+    hosts[2].ringfence.detach().unwrap().success("ringfence detach").unwrap();
+    // Meanwhile one ban is lifted, one ends, and another begins; other networks are trusted.
+    hosts[0].tell("unban 185.0.0.67");
+    hosts[1].attacked_by(attacker(68));
+    let short = r#"{"v":1,"jail":"sshd","proven":true,"seconds":1}"#.to_owned();
+    let short = vec![("bans.pbx-2.b9000045-32".to_owned(), short)];
+    assert_eq!(nats.store(&hosts[1].place, "pbx-2", short).unwrap(), 0);
+    nats.administer(&["disallow", "185.0.0.70"]).unwrap();
+    nats.administer(&["allow", "185.0.0.71", "--for", "1h"]).unwrap();
+    hosts[0].becomes_banned(attacker(67), &[]);
+    hosts[0].becomes_banned(attacker(68), &["fleet:pbx-2"]);
+    hosts[0].becomes_banned(attacker(69), &[]);
+    assert!(until(SOON, || allowed(&hosts[0]) == ["185.0.0.71"]), "{:?}", allowed(&hosts[0]));
+    // It is switched on, three days later by its clock.
+    let boot = hosts[2].logs.path().join("boot");
+    let other = booted_anew(&boot);
+    let Pbx { ringfence, place, .. } = &mut hosts[2];
+    let later = clock("+3d");
+    ringfence.configure(|config| config.environment.clone_from(&later)).unwrap();
+    ringfence.replace(place, &other).unwrap();
+    // Its own ban has ended meanwhile, and before anybody tells it, it has no others.
+    for n in 66..=70 {
+        assert!(hosts[2].banned_by(attacker(n)).is_empty(), "{n}");
+    }
+    let Pbx { ringfence, place, .. } = &hosts[2];
+    hosts[2].agent = Agent::start_with(place, ringfence, &later).unwrap();
+    hosts[2].becomes("connected");
+    hosts[2].becomes_banned(attacker(68), &["fleet:pbx-2"]);
+    for n in [66, 67, 69] {
+        assert!(hosts[2].banned_by(attacker(n)).is_empty(), "{n}");
+    }
+    assert!(until(SOON, || allowed(&hosts[2]) == ["185.0.0.71"]), "{:?}", allowed(&hosts[2]));
+    // What it shared three days ago, it takes back.
+    for host in [0, 1] {
+        hosts[host].becomes_banned(attacker(66), &[]);
+    }
+    // It is heard as before.
+    hosts[2].attacked_by(attacker(72));
+    hosts[0].becomes_banned(attacker(72), &["fleet:pbx-3"]);
+    drop(fleet);
+    nothing_is_left().unwrap();
+}
+
+/// A program that runs `ringfence` as after another boot.
+fn booted_anew(directory: &Path) -> PathBuf {
+    fs::create_dir(directory).unwrap();
+    let (id, program) = (directory.join("boot_id"), directory.join("ringfence"));
+    fs::write(&id, "5e0c1f0e-7a52-4d5c-9f34-2f6f6d5a9c11\n").unwrap();
+    let bind = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
+    let text = format!(
+        "#!/bin/sh\nexec unshare --mount sh -c '{bind}' {} {} \"$@\"\n",
+        id.display(),
+        ringfence::built().unwrap().display()
+    );
+    fs::write(&program, text).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    program
 }
 
 /// A host that goes mad bans so many addresses at once.
