@@ -3,7 +3,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::unistd::{getuid, setfsuid};
 use proptest::prelude::*;
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -13,23 +12,11 @@ const GOOD: &str = "5f3a9c1e-0d2b-4c8e-9a77-1b2c3d4e5f60";
 const WEAK: &str = "5f3a9c1e-0d2b-4c8e-9a77-1b2c3d4e5f61";
 const ACL: &str = "ringfence.bans.read";
 
-/// The token's data, as `wazo_auth/token.py` has it (`to_dict`).
-fn data() -> Value {
-    json!({"data": {
-        "token": GOOD, "auth_id": "2d4882fa-6d3f-4d2e-8a5a-0c5e6f7a8b9c",
-        "xivo_user_uuid": null, "xivo_uuid": "08c56466-8f29-45c7-9856-92bf1ba89b82",
-        "issued_at": "2026-11-29T04:40:05.123456", "expires_at": "2026-11-29T06:40:05.123456",
-        "utc_issued_at": "2026-11-29T04:40:05.123456", "utc_expires_at": "2026-11-29T06:40:05.123456",
-        "acl": ["ringfence.#"], "metadata": {"uuid": "2d4882fa-6d3f-4d2e-8a5a-0c5e6f7a8b9c",
-            "tenant_uuid": "47bfdafc-2897-4369-8fb3-153d41fb835d", "pbx_user_uuid": null},
-        "session_uuid": "a1b2c3d4-0000-4000-8000-000000000001", "remote_addr": "127.0.0.1",
-        "user_agent": "curl/7.88.1",
-    }})
-}
-
-/// An error, as `wazo_auth/http.py` has it (`_error`).
-fn error(status: u16, why: &str) -> Value {
-    json!({"reason": [why], "timestamp": [1_796_186_405.2], "status_code": status})
+/// What a real wazo-auth has answered, recorded by `tests/fixtures/wazo-auth/record.sh` from its commit f1c4e5272 (26.04).
+macro_rules! recorded {
+    ($name:literal) => {
+        include_bytes!(concat!("../../../tests/fixtures/wazo-auth/", $name, ".http"))
+    };
 }
 
 fn reply(status: &str, body: &str) -> Vec<u8> {
@@ -38,17 +25,37 @@ fn reply(status: &str, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\n{head}\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
 }
 
-/// The reply of wazo-auth, as its resource `Token` answers `GET`, with the exceptions of `TokenManager.get`.
+/// The reply of wazo-auth to the question about a token, of which only one is good.
 fn as_wazo_auth(target: &str) -> Vec<u8> {
     let (path, query) = target.split_once('?').unwrap();
-    let scope = query.strip_prefix("scope=").unwrap();
+    assert!(query.starts_with("scope=ringfence."), "{query}");
     match path.strip_prefix("/0.1/token/").unwrap() {
-        GOOD => reply("200 OK", &data().to_string()),
-        WEAK => {
-            let why = error(403, &format!("Unauthorized for {scope}"));
-            reply("403 FORBIDDEN", &why.to_string())
-        }
-        _ => reply("404 NOT FOUND", &error(404, "No such token").to_string()),
+        GOOD => recorded!("everything").to_vec(),
+        WEAK => recorded!("other").to_vec(),
+        _ => recorded!("unknown").to_vec(),
+    }
+}
+
+#[test]
+fn each_answer_of_a_real_wazo_auth_is_understood() {
+    let yes: [&[u8]; 3] =
+        [recorded!("everything"), recorded!("bans-create"), recorded!("all-but-read")];
+    for answer in yes {
+        let answer = understood(answer).unwrap();
+        assert!(matches!(&answer, Answer::Yes(user) if user.len() == 36), "{answer:?}");
+    }
+    let forbidden: [&[u8]; 4] = [
+        recorded!("other"),
+        recorded!("bans-status"),
+        recorded!("one-word"),
+        recorded!("all-but-create"),
+    ];
+    for answer in forbidden {
+        assert_eq!(understood(answer).unwrap(), Answer::Forbidden);
+    }
+    let unknown: [&[u8]; 3] = [recorded!("unknown"), recorded!("expired"), recorded!("revoked")];
+    for answer in unknown {
+        assert_eq!(understood(answer).unwrap(), Answer::Unknown);
     }
 }
 
@@ -115,7 +122,7 @@ async fn wazo_auth_decides() {
     let server = Server::start(|target| Some(as_wazo_auth(target))).await;
     let tokens = server.tokens();
     let user = tokens.check(Some(GOOD.as_bytes()), ACL).await.unwrap();
-    assert_eq!(user, "2d4882fa-6d3f-4d2e-8a5a-0c5e6f7a8b9c");
+    assert_eq!(user, "01e8775e-5724-4758-aff0-a64aedb6ce46");
     let (id, why) = refused(&tokens, WEAK.as_bytes()).await;
     assert_eq!(id, ErrorId::Forbidden);
     assert!(why.contains("`ringfence.bans.read`"), "{why}");
@@ -198,7 +205,7 @@ async fn nothing_else_than_a_uuid_is_asked_about() {
 
 #[tokio::test]
 async fn an_answer_that_is_wrong_lets_nobody_in() {
-    let long = data().to_string() + &" ".repeat(70_000);
+    let long = "{\"data\": {\"auth_id\": \"x\"}}".to_owned() + &" ".repeat(70_000);
     for (answer, says) in [
         (reply("200 OK", &long), "longer than 64 KiB"),
         (reply("200 OK", "{"), "not that of wazo-auth"),
