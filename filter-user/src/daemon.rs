@@ -42,7 +42,7 @@ use log::{debug, info, warn};
 use nix::unistd::User;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::sleep_until;
 
 use self::answer::Answers;
 use self::feeds::Feeds;
@@ -57,6 +57,7 @@ use self::sources::Sources;
 use self::trial::Trial;
 use self::turns::Parts;
 use crate::ban::Roster;
+use crate::clock::next_turn;
 use crate::config::{Config, Exposure, HostName, Loaded, Paths, SipPorts};
 use crate::controller::Controller;
 use crate::datapath::settings::Guarded;
@@ -465,7 +466,7 @@ async fn watch_host(switch: PathBuf, tell: mpsc::Sender<Seen>) {
             Ok((Err(error), ..)) => debug!("{error:#}"),
             Err(error) => debug!("{error}"),
         }
-        sleep(HOST_LOOK).await;
+        sleep_until(next_turn(HOST_LOOK)).await;
     }
 }
 

@@ -13,10 +13,11 @@ use api::State;
 use log::{error, info, warn};
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::sleep;
+use tokio::time::sleep_until;
 
 use super::own_logs::{self, FILES_MAX, Slots};
 
+use crate::clock::next_turn;
 use crate::config::{Config, JailSettings, LogPattern, OwnJail, intern};
 use crate::controller::{Controller, Source};
 use crate::datapath::{Datapath, Responses};
@@ -565,7 +566,7 @@ fn is_tenfold(before: u64, now: u64) -> bool {
 /// Looks for logs that match patterns until the receiver is dropped.
 async fn look(patterns: usize, globs: Vec<LogPattern>, outlet: mpsc::Sender<Found>) {
     loop {
-        sleep(LOOK).await;
+        sleep_until(next_turn(LOOK)).await;
         let globs = globs.clone();
         let find = move || log_patterns::find(&globs, FILES_MAX);
         let Ok(paths) = spawn_blocking(find).await else { return };

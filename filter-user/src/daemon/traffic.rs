@@ -15,10 +15,9 @@ use api::{
 use filter_common::decision::{self, Reason};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval};
 
 use super::server::Scrape;
-use crate::clock::Rfc3339;
+use crate::clock::{Rfc3339, turns};
 use crate::datapath;
 use crate::store::{self, Step, Store};
 
@@ -101,8 +100,7 @@ impl Traffic {
 
     /// Records until it is aborted.
     pub(super) async fn record(&self, scrapes: mpsc::Sender<Scrape>) {
-        let mut ticks = interval(EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = turns(EVERY);
         let mut minute = None;
         loop {
             ticks.tick().await;

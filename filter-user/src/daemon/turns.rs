@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use log::warn;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::sleep;
 
 use super::alerts;
 use super::answer::Answers;
@@ -20,6 +20,7 @@ use super::server::{Question, Scrape};
 use super::sources::Sources;
 use super::{Demand, HOST_LOOK, Outlook, Seen, Signals};
 use crate::beat;
+use crate::clock::turns;
 use crate::controller::Controller;
 use crate::datapath::{Datapath as _, Events, Interface, Kernel};
 use crate::dns::{self, Following};
@@ -56,11 +57,10 @@ pub(super) struct Parts {
 impl Parts {
     /// Runs until a signal ends it, and returns which.
     pub(super) async fn run(&mut self, mut signals: Signals) -> Result<&'static str> {
-        let mut host_look = interval(HOST_LOOK);
+        let mut host_look = turns(HOST_LOOK);
         let mut had = Turn::None;
         let start = Instant::now();
-        let mut beats = interval(beat::EVERY);
-        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beats = turns(beat::EVERY);
         loop {
             self.beat();
             self.tell_manager(start);

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::budget::{Budget, Waiting};
 use super::lane::Lane;
 use super::log_tail::{Health, LogTail, Position, Start};
 use super::{ATTEMPTS_ENOUGH, Heard, Outlet, SourceState, Strain};
+use crate::clock::next_turn;
 use crate::hearing::Unparsed;
 use crate::parse::suspect::looks_like_failure;
 use crate::parse::{GIVEN_UP, Parser, Reader, Said};
@@ -97,7 +98,7 @@ async fn read(
             if let Some(rest) = following.rest() {
                 sleep(rest).await;
             }
-        } else if let Ok(waited) = timeout(LOOK, following.tail.wait()).await {
+        } else if let Ok(waited) = timeout_at(next_turn(LOOK), following.tail.wait()).await {
             waited.map_err(failed)?;
         }
     }

@@ -44,6 +44,7 @@ pub use self::position::{FilePosition, Position};
 use self::siblings::SIBLINGS_MAX;
 pub use self::siblings::{is_rotated, unrotated};
 use self::watch::{Changed, Dir, Watcher};
+use crate::clock::next_turn;
 
 /// The most bytes that are read before others get their turn.
 const TURN_BYTES: usize = 256 * 1024;
@@ -222,7 +223,7 @@ impl LogTail {
             polls: false,
             looked: file_time(),
             undecided: Vec::new(),
-            next_poll: Instant::now() + POLL,
+            next_poll: next_turn(POLL),
             grace: GRACE,
             buffer: vec![0; LINE_MAX].into_boxed_slice(),
             backlog: 0,
@@ -289,7 +290,7 @@ impl LogTail {
                     }
                 }
                 () = sleep_until(self.next_poll) => {
-                    self.next_poll = Instant::now() + POLL;
+                    self.next_poll = next_turn(POLL);
                     self.polls = true;
                     return Ok(());
                 }

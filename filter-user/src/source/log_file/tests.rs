@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::super::budget::processor_time;
 use super::*;
