@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,6 +15,7 @@ use std::time::Duration;
 use geo::writer::{Said, Writer};
 use ringfence_tests::child::{self, OnSignal, Running};
 use ringfence_tests::ringfence::{self, Config, Ringfence};
+use ringfence_tests::site::Site;
 use ringfence_tests::world::{self, ATTACKERS, Hosts, until};
 use ringfence_tests::{debian, scratch};
 use serde_json::Value;
@@ -292,4 +293,63 @@ fn a_real_prometheus_answers_every_query_of_the_dashboard() {
     }
     prometheus.terminate(LIMIT).unwrap();
     daemon.stop().unwrap();
+}
+
+/// The system calls of the daemon for one scrape, apart from those with which its threads wait for each other.
+fn calls_of_a_scrape(site: &Site) -> usize {
+    const SCRAPES: usize = 10;
+    let directory = scratch::directory("strace").unwrap();
+    let (traced, said) = (directory.path().join("traced"), directory.path().join("said"));
+    let cache = world::cache().unwrap();
+    let library = debian::unpacked(&cache, "libunwind8").unwrap().join("usr/lib");
+    let library = fs::read_dir(library).unwrap().next().unwrap().unwrap().path();
+    let mut strace =
+        Command::new(debian::unpacked(&cache, "strace").unwrap().join("usr/bin/strace"));
+    strace.env("LD_LIBRARY_PATH", library).args(["-f", "-e", "trace=!futex,epoll_wait", "-o"]);
+    strace.arg(&traced).arg("-p").arg(site.ringfence.id().to_string());
+    strace.stderr(fs::File::create(&said).unwrap());
+    let mut strace = Running::spawn("strace", &mut strace).unwrap();
+    let has = |path: &Path, text: &str| fs::read_to_string(path).unwrap_or_default().contains(text);
+    assert!(until(LIMIT, || has(&said, "attached")), "{}", fs::read_to_string(&said).unwrap());
+    let scrape = || {
+        let mut stream = UnixStream::connect(site.ringfence.client().socket()).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: ringfence\r\n\r\n").unwrap();
+        let text = io::read_to_string(stream).unwrap();
+        assert!(text.contains("ringfence_build_info"), "{text}");
+    };
+    // Threads are attached one after the other.
+    assert!(until(LIMIT, || {
+        scrape();
+        has(&traced, "shutdown(")
+    }));
+    let calls = || fs::read_to_string(&traced).unwrap().matches('(').count();
+    // The daemon does other things meanwhile, more on a slow machine: the fewest count.
+    let rounds = (0..10).map(|_| {
+        let before = calls();
+        (0..SCRAPES).for_each(|_| scrape());
+        (calls() - before).div_ceil(SCRAPES)
+    });
+    let fewest = rounds.min().unwrap();
+    strace.terminate(LIMIT).unwrap();
+    fewest
+}
+
+/// A scrape does not walk through the bans in the kernel: it makes a page of system calls, however many bans there are.
+#[test]
+#[ignore = "requires root: network namespaces, BPF; fetches Debian's packages strace and libunwind8"]
+fn a_scrape_makes_a_page_of_system_calls() {
+    const BANS: u32 = 20_000;
+    let site = Site::new(&[]).unwrap();
+    let few = calls_of_a_scrape(&site);
+    let directory = scratch::directory("bans").unwrap();
+    let list = directory.path().join("list");
+    let address = |number: u32| Ipv4Addr::from_bits(0xc612_0000 + number);
+    let lines: Vec<String> = (0..BANS).map(|number| address(number).to_string()).collect();
+    fs::write(&list, lines.join("\n")).unwrap();
+    site.done(&format!("ban --from {}", list.display())).unwrap();
+    let many = calls_of_a_scrape(&site);
+    println!("{few} system calls a scrape; {many} with {BANS} bans");
+    assert!(few <= 60 && many <= 60, "{few} {many}");
+    drop(directory);
+    site.end().unwrap();
 }
