@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -116,6 +116,66 @@ fn an_attack_is_seen_and_an_administrator_acts() {
     tmux.text("q").unwrap();
     tmux.shows(&["ended 0"]).unwrap();
     drop(tmux);
+    site.end().unwrap();
+}
+
+/// Each line is where it belongs, on terminals of the usual sizes and when one becomes another, however many bans there
+/// are.
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn every_size_is_filled_and_nothing_more() {
+    const BANS: u32 = 20_000;
+    let site = Site::new(&[]).unwrap();
+    let directory = scratch::directory("bans").unwrap();
+    let list = directory.path().join("list");
+    let address = |number: u32| Ipv4Addr::from_bits(0xc612_0000 + number);
+    let mut lines: Vec<String> =
+        (0..BANS).map(|number| format!("{} reason={number}", address(number))).collect();
+    lines.push(ATTACKERS[0].to_string());
+    fs::write(&list, lines.join("\n")).unwrap();
+    site.done(&format!("ban --from {}", list.display())).unwrap();
+    let top = line(&site.ringfence, "--interval 500ms");
+    let tabs = ["Overview", "Attackers", "Bans", "Sources", "Interfaces"];
+    let sizes = [(80, 24), (132, 24), (200, 50), (80, 50), (200, 24), (132, 50)];
+    while_packets_come(&site, || {
+        let check = |tmux: &Tmux, (width, height): (u16, u16)| {
+            for (number, name) in (1..).zip(tabs) {
+                tmux.text(&number.to_string()).unwrap();
+                let tab = format!("[{number} {name}]");
+                // The help in the last line shows that all of it has been drawn at this size.
+                let mut screen = String::new();
+                let is_drawn = until(Duration::from_secs(30), || {
+                    screen = tmux.screen().unwrap();
+                    let lines: Vec<&str> = screen.lines().collect();
+                    lines.len() == usize::from(height)
+                        && lines[0].starts_with("enforcing ")
+                        && lines[0].contains("20001 bans")
+                        && lines[1].contains(&tab)
+                        && lines[usize::from(height) - 1].contains("? help  q quit")
+                        && screen.matches("? help").count() == 1
+                        && screen.matches("ringfence 0.1.0").count() == 1
+                });
+                assert!(is_drawn, "{tab} at {width}x{height}:\n{screen}");
+                assert!(screen.lines().all(|line| line.chars().count() <= usize::from(width)));
+            }
+            // A wide terminal has more of it.
+            tmux.text("3").unwrap();
+            let rows = usize::from(height) - 14;
+            let shown = || tmux.screen().unwrap().matches("\n198.18.").count() >= rows;
+            assert!(until(Duration::from_secs(30), shown), "{}", tmux.screen().unwrap());
+        };
+        for (width, height) in sizes {
+            let tmux = Tmux::start(width, height, &top).unwrap();
+            check(&tmux, (width, height));
+        }
+        // The same terminal, as its window changes.
+        let tmux = Tmux::start(80, 24, &top).unwrap();
+        for (width, height) in sizes {
+            tmux.resize(width, height).unwrap();
+            check(&tmux, (width, height));
+        }
+    });
+    drop(directory);
     site.end().unwrap();
 }
 
