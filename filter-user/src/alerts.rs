@@ -503,6 +503,7 @@ impl Target {
                     jail: TEST.to_owned(),
                     scope: "sip".to_owned(),
                     kind: BanKind::Ban,
+                    proven: false,
                     enforcing: false,
                     since: time,
                     until: None,
@@ -618,10 +619,7 @@ impl Teller {
                     }
                 }
                 Some(input) = inputs.recv() => {
-                    let Input::Stop(reply) = input else {
-                        self.take(input);
-                        continue;
-                    };
+                    let Some(reply) = self.take(input) else { continue };
                     self.take_bans(&mut bans);
                     self.count_lost();
                     self.stop().await;
@@ -662,7 +660,8 @@ impl Teller {
         self.publish();
     }
 
-    fn take(&mut self, input: Input) {
+    /// Returns where to say that it has stopped, if it shall.
+    fn take(&mut self, input: Input) -> Option<oneshot::Sender<()>> {
         match input {
             Input::Happened(what) => self.tell(&[what]),
             Input::Look(facts) => {
@@ -675,9 +674,9 @@ impl Teller {
                     target.problem = None;
                 }
             }
-            // The task takes it itself.
-            Input::Stop(_) => {}
+            Input::Stop(reply) => return Some(reply),
         }
+        None
     }
 
     /// Keeps what waits for actions in files. What is on its way then may be sent again after the next start.

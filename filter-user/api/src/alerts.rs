@@ -178,6 +178,9 @@ pub struct ActionEvent {
     pub scope: String,
     /// What the ban does.
     pub kind: BanKind,
+    /// Whether enough of the failures behind it are proven to be those of its source. If not, somebody else may have sent
+    /// them with its address; a manual ban and one of a network have none.
+    pub proven: bool,
     /// Whether bans drop packets; false in a dry run.
     pub enforcing: bool,
     /// When it began.

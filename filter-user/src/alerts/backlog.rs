@@ -290,6 +290,7 @@ mod tests {
             jail: "sshd".to_owned(),
             scope: "sip".to_owned(),
             kind: BanKind::Ban,
+            proven: true,
             enforcing: true,
             since: String::new(),
             until: None,

@@ -283,12 +283,11 @@ fn lasting(events: &[ActionEvent]) -> (Vec<&ActionEvent>, Vec<&ActionEvent>) {
 
 /// Whether others may be told: the address is not forged, and the ban is in force.
 fn is_told(event: &ActionEvent) -> bool {
-    let ActionEvent { event, kind, enforcing, evidence, jail, .. } = event;
-    // A flood proves nothing, and a manual ban has no evidence.
-    let is_proven = evidence.is_empty() || evidence.iter().any(|failure| failure.proven);
-    let is_jail =
-        jail != "flood" && jail.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-    is_jail && *kind == BanKind::Ban && (event == "unban" || *enforcing && is_proven)
+    let ActionEvent { event, kind, enforcing, proven, jail, .. } = event;
+    // There are no failures behind a ban by hand, and only proven offenders behind one of a network.
+    let is_sure = *proven || jail == "manual" || jail == "escalation";
+    let is_name = jail.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    is_name && *kind == BanKind::Ban && (event == "unban" || *enforcing && is_sure)
 }
 
 /// The network, and whether it is one address.
@@ -387,6 +386,7 @@ mod tests {
             jail: jail.to_owned(),
             scope: "sip".to_owned(),
             kind: BanKind::Ban,
+            proven,
             enforcing: true,
             since: "2026-01-01T00:00:00Z".to_owned(),
             until: Some("2026-01-01T01:00:00Z".to_owned()),
@@ -408,7 +408,9 @@ mod tests {
             dry,
             throttle,
             ended,
-            event("ban", "185.0.0.6", "flood", true),
+            event("ban", "185.0.0.6", "flood", false),
+            // Some of its failures may be those of others.
+            ActionEvent { proven: false, ..event("ban", "185.0.0.9", "sshd", true) },
             event("ban", "185.0.0.7", "a/b?c", true),
             event("test", "192.0.2.1", "sshd", true),
             // Banned and lifted, and lifted and banned.
@@ -416,15 +418,17 @@ mod tests {
             event("unban", "185.0.0.8", "sshd", true),
             event("unban", "2a01:4f8::/64", "sshd", true),
             event("ban", "2a01:4f8::/64", "sshd", true),
+            event("ban", "185.0.0.10", "manual", false),
+            event("ban", "185.0.1.0/24", "escalation", false),
         ];
         let (bans, ends) = lasting(&events);
         let named = |events: &[&ActionEvent]| -> Vec<String> {
             events.iter().map(|event| event.network.clone()).collect()
         };
-        assert_eq!(named(&bans), ["185.0.0.1", "2a01:4f8::/64"]);
+        assert_eq!(named(&bans), ["185.0.0.1", "2a01:4f8::/64", "185.0.0.10", "185.0.1.0/24"]);
         assert_eq!(named(&ends), ["185.0.0.8"]);
         assert_eq!(
-            deletion(&events[10]).unwrap(),
+            deletion(&events[11]).unwrap(),
             "/v1/decisions?range=2a01%3A4f8%3A%3A%2F64&scenario=ringfence%2Fsshd"
         );
         assert_eq!(

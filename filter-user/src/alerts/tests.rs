@@ -26,6 +26,7 @@ fn ban(number: u32) -> ActionEvent {
         jail: "sshd".to_owned(),
         scope: "sip".to_owned(),
         kind: BanKind::Ban,
+        proven: true,
         enforcing: true,
         since: String::new(),
         until: None,

@@ -66,6 +66,7 @@ impl<D: Datapath> Controller<D> {
             jail: self.jail_name(entry.ban.origin).to_owned(),
             scope: self.ports.name(entry.ban.scope).to_owned(),
             kind: kind(entry.ban.scope),
+            proven: self.is_proven(entry),
             enforcing: self.enforcing(),
             since: self.started.show(entry.ban.since),
             until: entry.ban.until.map(|until| self.started.show(until)),
