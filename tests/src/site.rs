@@ -1,13 +1,17 @@
 //! A daemon on a host whose ports answer, without Asterisk: for tests of commands.
 
+use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::child::Finished;
+use crate::child::{self, Finished, OnSignal};
 use crate::ringfence::{self, Config, Ringfence};
+use crate::scratch;
 use crate::world::{Echo, Hosts, OTHER_PORT, SIP_PORT, nothing_is_left, tcp_reaches, udp_reaches};
 
 /// The site. Fields are dropped in this order.
@@ -62,6 +66,23 @@ impl Site {
     pub fn json(&self, line: &str) -> anyhow::Result<Value> {
         let words: Vec<&str> = line.split_whitespace().collect();
         self.ringfence.client().ask(&words)
+    }
+
+    /// Bans what these lines say, as `ban --from` reads them: thousands take a while on a busy machine.
+    ///
+    /// # Errors
+    ///
+    /// If it fails.
+    pub fn ban_from(&self, lines: &str) -> anyhow::Result<()> {
+        const LIMIT: Duration = Duration::from_mins(4);
+        let directory = scratch::directory("list")?;
+        let list = directory.path().join("list");
+        fs::write(&list, lines).context("write the list")?;
+        let client = self.ringfence.client();
+        let mut ban = Command::new(client.binary());
+        ban.arg("--socket").arg(client.socket()).args(["ban", "--from"]).arg(&list);
+        child::finish("ban --from", &mut ban, LIMIT, OnSignal::Stop)?.success("ban --from")?;
+        Ok(())
     }
 
     /// The bans that a command lists, in its order.

@@ -62,19 +62,12 @@ fn cookie(site: &Site) -> String {
 }
 
 fn many_bans(site: &Site) {
-    let directory = scratch::directory("many-bans").unwrap();
-    let list = directory.path().join("list");
     let mut text = String::new();
     for number in 0..BANS {
         let [_, b, c, d] = number.to_be_bytes();
         writeln!(text, "198.{}.{c}.{d} for=1d scope=sip reason=guesser {number}", 18 + b).unwrap();
     }
-    fs::write(&list, text).unwrap();
-    let client = site.ringfence.client();
-    let mut ban = std::process::Command::new(client.binary());
-    ban.arg("--socket").arg(client.socket()).args(["ban", "--from"]).arg(&list);
-    let done = child::finish("ban --from", &mut ban, 4 * LIMIT, OnSignal::Stop).unwrap();
-    done.success("ban --from").unwrap();
+    site.ban_from(&text).unwrap();
 }
 
 /// Has the attacker, who is banned, send packets for a few seconds.

@@ -124,16 +124,13 @@ fn an_attack_is_seen_and_an_administrator_acts() {
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn every_size_is_filled_and_nothing_more() {
-    const BANS: u32 = 20_000;
+    const BANS: u32 = 5000;
     let site = Site::new(&[]).unwrap();
-    let directory = scratch::directory("bans").unwrap();
-    let list = directory.path().join("list");
     let address = |number: u32| Ipv4Addr::from_bits(0xc612_0000 + number);
     let mut lines: Vec<String> =
         (0..BANS).map(|number| format!("{} reason={number}", address(number))).collect();
     lines.push(ATTACKERS[0].to_string());
-    fs::write(&list, lines.join("\n")).unwrap();
-    site.done(&format!("ban --from {}", list.display())).unwrap();
+    site.ban_from(&lines.join("\n")).unwrap();
     let top = line(&site.ringfence, "--interval 500ms");
     let tabs = ["Overview", "Attackers", "Bans", "Sources", "Interfaces"];
     let sizes = [(80, 24), (132, 24), (200, 50), (80, 50), (200, 24), (132, 50)];
@@ -149,7 +146,7 @@ fn every_size_is_filled_and_nothing_more() {
                     let lines: Vec<&str> = screen.lines().collect();
                     lines.len() == usize::from(height)
                         && lines[0].starts_with("enforcing ")
-                        && lines[0].contains("20001 bans")
+                        && lines[0].contains("5001 bans")
                         && lines[1].contains(&tab)
                         && lines[usize::from(height) - 1].contains("? help  q quit")
                         && screen.matches("? help").count() == 1
@@ -175,7 +172,6 @@ fn every_size_is_filled_and_nothing_more() {
             check(&tmux, (width, height));
         }
     });
-    drop(directory);
     site.end().unwrap();
 }
 
