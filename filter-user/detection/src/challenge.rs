@@ -91,8 +91,11 @@ impl Challenges {
                 self.open.remove(&attempt.address);
             }
             (Verdict::Ignored, Class::Challenge) => {
-                let first = self.join.is_first(attempt, attempt.address, reporter.source, now);
-                if !first || self.was_expected(attempt.address, session, now) {
+                if !self.join.is_first(attempt, attempt.address, reporter.source, now) {
+                    self.name(attempt);
+                    return;
+                }
+                if self.was_expected(attempt.address, session, now) {
                     return;
                 }
                 if self.waiting.len() >= WAITING_MAX
@@ -120,6 +123,25 @@ impl Challenges {
                 self.expected.push_back((now, attempt.address, session.into()));
             }
             _ => {}
+        }
+    }
+
+    /// Records the account of the last open challenge of this address and Call-ID that has none: AMI does not say for
+    /// which unknown account a challenge was sent.
+    fn name(&mut self, attempt: &Attempt) {
+        let Some(account) = &attempt.account else { return };
+        let session = attempt.session.as_deref().unwrap_or_default();
+        let open = self.open.get(&attempt.address).and_then(|sessions| sessions.get(session));
+        let oldest = self.waiting.front().map_or(0, |waiting| waiting.number);
+        for number in open.into_iter().flatten().rev() {
+            // They are numbered without gaps.
+            let place = usize::try_from(number.wrapping_sub(oldest)).unwrap_or(usize::MAX);
+            if let Some(waiting) = self.waiting.get_mut(place)
+                && waiting.attempt.account.is_none()
+            {
+                waiting.attempt.account = Some(account.clone());
+                return;
+            }
         }
     }
 
@@ -267,6 +289,22 @@ mod tests {
             challenges.observe(&challenge("a"), Reporter { source, jail: 0 }, at(0));
         }
         assert_eq!(unanswered(&mut challenges, 60_000), 1);
+    }
+
+    #[test]
+    fn a_challenge_has_the_account_that_any_source_names() {
+        let mut challenges = Challenges::default();
+        for n in 0..3 {
+            let nameless = challenge(&n.to_string());
+            let named = Attempt { account: Some(format!("x{n}")), ..nameless.clone() };
+            challenges.observe(&nameless, Reporter { source: 1, jail: 0 }, at(n));
+            challenges.observe(&named, Reporter { source: 2, jail: 0 }, at(n));
+        }
+        let mut accounts = Vec::new();
+        while let Some((failure, ..)) = challenges.unanswered(at(60_000)) {
+            accounts.push(failure.account.unwrap());
+        }
+        assert_eq!(accounts, ["x0", "x1", "x2"]);
     }
 
     #[test]

@@ -280,6 +280,36 @@ impl Jail {
         self.decide_on_guessers(decided, address, now)
     }
 
+    /// Records the account of a failure `from` an address of the source with this first `address` and of this class,
+    /// which has counted without one a moment ago. Returns the same as [`observe`](Self::observe).
+    pub fn name_of(
+        &mut self,
+        address: IpAddr,
+        from: IpAddr,
+        (class, account): (Class, &str),
+        now: KernelTime,
+    ) -> Option<BanDecision> {
+        if !self.watched.has_nameless(address, |at| at.age(now) <= join::WINDOW) {
+            return None;
+        }
+        let name = self.account(account)?;
+        // Asterisk reports an unknown account with credentials in both classes.
+        let of_account = |of| matches!(of, Class::WrongCredential | Class::UnknownAccount);
+        let is_of_one = |of| of == class || of_account(of) && of_account(class);
+        self.take(address, now);
+        let nameless = self.failures.iter_mut().rev().find(|failure| {
+            failure.account.is_none()
+                && is_of_one(failure.class)
+                && failure.at.age(now) <= join::WINDOW
+                && failure.details.address.is_none_or(|known| from == known)
+        });
+        if let Some(failure) = nameless {
+            failure.account = Some(name);
+            failure.details.name = Some(account.into());
+        }
+        self.judge(address, now)
+    }
+
     /// The ban decision, if the failures are enough for one. They are kept as long as they can lead to
     /// another.
     fn judge(&mut self, address: IpAddr, now: KernelTime) -> Option<BanDecision> {

@@ -9,6 +9,9 @@
 //! others still count. Two packets count as one only if the sources are silenced alternately, faster than
 //! the window.
 //!
+//! A client that is challenged repeats its request with credentials. If Asterisk knows no such account, both requests
+//! are reported as failures, and are one attempt.
+//!
 //! Must never grow without a bound.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -49,6 +52,10 @@ pub struct Join {
     announced: HashSet<(IpAddr, u16)>,
     /// These connections in the order of their announcements, including those refused since.
     announced_order: VecDeque<(KernelTime, (IpAddr, u16))>,
+    /// The requests for unknown accounts that may be repeated with credentials, by reporter.
+    unknown: HashMap<Key, KernelTime>,
+    /// These requests in the order of their reports, including those repeated since.
+    unknown_order: VecDeque<(KernelTime, Key)>,
 }
 
 /// What a report is of its attempt.
@@ -58,6 +65,8 @@ pub enum Report {
     First,
     /// Another one.
     Another,
+    /// The first one of a request with credentials, without which the same account was named a moment ago.
+    Repeated,
     /// Another one, and no jail has counted the first: it must not count as proof of a different failure of the
     /// address.
     AnotherOfUncounted,
@@ -143,6 +152,9 @@ impl Join {
         }
         let mark = (source, security::RULES.contains(&attempt.rule), attempt.class);
         let session = attempt.session.as_deref();
+        if attempt.class == Class::UnknownAccount && self.is_repeated(attempt, address, mark, now) {
+            return Report::Repeated;
+        }
         if !matches!(attempt.class, Class::Acl | Class::Login) {
             return self.tell((address, session), mark, now);
         }
@@ -154,6 +166,27 @@ impl Join {
             return Report::Another;
         }
         self.tell((address, None), mark, now)
+    }
+
+    /// Whether this reporter has reported the same unknown account under the same Call-ID a moment ago; true only for
+    /// every second one, so that one Call-ID hides no more.
+    fn is_repeated(
+        &mut self,
+        attempt: &Attempt,
+        address: IpAddr,
+        by: Mark,
+        now: KernelTime,
+    ) -> bool {
+        let (Some(session), Some(account)) = (&attempt.session, &attempt.account) else {
+            return false;
+        };
+        let key = self.secret.hash_one((address, session, account, by));
+        if self.unknown.remove(&key).is_some() {
+            return true;
+        }
+        self.unknown.insert(key, now);
+        self.unknown_order.push_back((now, key));
+        false
     }
 
     /// Records that no jail has counted the attempt that was the last one to be the
@@ -184,6 +217,14 @@ impl Join {
         {
             self.announced_order.pop_front();
             self.announced.remove(&connection);
+        }
+        while let Some((at, key)) = self.unknown_order.front().copied()
+            && (now.since(at) > WINDOW || self.unknown_order.len() > PACKETS_MAX)
+        {
+            self.unknown_order.pop_front();
+            if self.unknown.get(&key) == Some(&at) {
+                self.unknown.remove(&key);
+            }
         }
         while let Some((at, key)) = self.order.front().copied()
             && (now.since(at) > WINDOW || self.order.len() > PACKETS_MAX)
@@ -310,6 +351,45 @@ mod tests {
             (WrongCredential, Some("a"), AMI, 1),
         ];
         assert_eq!(count(&packet), 1);
+    }
+
+    /// A guess at an unknown account: Asterisk names the account when it challenges, and again when it refuses.
+    #[test]
+    fn a_challenged_request_and_its_answer_count_once() {
+        use Class::{UnknownAccount, WrongCredential};
+        use Report::{Another, First, Repeated};
+
+        let of = |class, account: &str, call_id| Attempt {
+            account: Some(account.to_owned()),
+            ..attempt(class, Some(call_id))
+        };
+        let mut join = Join::default();
+        let mut heard = |attempts: &[(Attempt, usize)]| -> Vec<Report> {
+            attempts.iter().map(|(a, source)| join.report(a, a.address, *source, at(0))).collect()
+        };
+        let (unknown, wrong) = (of(UnknownAccount, "x1", "a"), of(WrongCredential, "x1", "a"));
+        let guess = [
+            (unknown.clone(), NOTICE),
+            (unknown.clone(), AMI),
+            (unknown.clone(), NOTICE),
+            (wrong.clone(), NOTICE),
+            (unknown, AMI),
+            (wrong, AMI),
+        ];
+        for _ in 0..3 {
+            assert_eq!(heard(&guess), [First, Another, Repeated, Another, Repeated, Another]);
+        }
+        // A scan under one Call-ID names another account each time.
+        let scan: Vec<_> =
+            (0..20).map(|n| (of(UnknownAccount, &format!("x{n}"), "b"), NOTICE)).collect();
+        assert_eq!(heard(&scan), [First; 20]);
+        // The same without the name, as AMI reports it.
+        let nameless = vec![(attempt(UnknownAccount, Some("c")), AMI); 20];
+        assert_eq!(heard(&nameless), [First; 20]);
+        let late = |time| (of(UnknownAccount, "x1", "d"), at(time));
+        for (attempt, now) in [late(0), late(1001), late(2002)] {
+            assert_eq!(join.report(&attempt, attempt.address, NOTICE, now), First);
+        }
     }
 
     /// An endpoint's access list: `acl.c` names no Call-ID, and the credentials are refused besides.

@@ -118,9 +118,14 @@ impl<D: Datapath> Controller<D> {
             match self.attempts.join.report(attempt, address, source, now) {
                 Report::First => {}
                 Report::Another => {
-                    if attempt.verdict == Verdict::Failure && attempt.proven {
-                        self.prove(address, attempt.class, place, now);
+                    if attempt.verdict == Verdict::Failure {
+                        self.corroborate(address, attempt, place, now);
                     }
+                    return;
+                }
+                Report::Repeated => {
+                    let reporter = Reporter { source, jail: place };
+                    self.attempts.challenges.observe(attempt, reporter, now);
                     return;
                 }
                 Report::AnotherOfUncounted => return,

@@ -8,14 +8,29 @@ use crate::ban::{Ban, Entry, Origin};
 use crate::clock::KernelTime;
 use crate::config::Scope;
 use crate::datapath::Datapath;
-use crate::failure::{Attempt, Class};
+use crate::failure::Attempt;
 use crate::jail::BanDecision;
 
 impl<D: Datapath> Controller<D> {
-    /// Tells a jail that a failure that it has counted is proven.
-    pub(super) fn prove(&mut self, address: IpAddr, class: Class, place: usize, now: KernelTime) {
-        let decided = self.told_proven(place, address, class, now);
-        self.carry_out(place, decided, now);
+    /// Tells a jail what another report says about a failure that it has counted.
+    pub(super) fn corroborate(
+        &mut self,
+        address: IpAddr,
+        attempt: &Attempt,
+        place: usize,
+        now: KernelTime,
+    ) {
+        if let Some(account) = &attempt.account {
+            let of = self.source_of(address, now).addr();
+            let jail = self.jails.get_mut(place);
+            let decided =
+                jail.and_then(|jail| jail.name_of(of, address, (attempt.class, account), now));
+            self.carry_out(place, decided, now);
+        }
+        if attempt.proven {
+            let decided = self.told_proven(place, address, attempt.class, now);
+            self.carry_out(place, decided, now);
+        }
     }
 
     /// Passes a genuine attempt to a jail. Returns whether the jail took it.

@@ -121,6 +121,12 @@ impl Watched {
         self.table.items(key(address)).next().map(Node::at)
     }
 
+    /// Whether one of a source's failures of this time names no account.
+    pub(super) fn has_nameless(&self, address: IpAddr, is_recent: impl Fn(Tick) -> bool) -> bool {
+        let mut recent = self.table.items(key(address)).take_while(|node| is_recent(node.at()));
+        recent.any(|node| node.account.is_none())
+    }
+
     /// A source's failures, oldest first.
     pub(super) fn failures(&self, address: IpAddr) -> Vec<Failure> {
         let kept = |node: &Node| node.details.and_then(|kept| self.details.get(kept)).cloned();
