@@ -471,8 +471,8 @@ pub struct Challenged {
     pub accepted: u32,
     /// A keyed hash of the request that was challenged last.
     pub last: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// When one of them was first accepted: [`unit`](crate::rate::unit). Zero if none was.
+    pub established: u32,
 }
 
 /// An event about a response to an address, for the controller. The counts are those of
@@ -488,7 +488,7 @@ pub struct WireEvent {
     pub kind: u32,
     /// The status code of the response (RFC 3261 section 21).
     pub status: u32,
-    /// Sum of [`WIRE_TCP`] and [`WIRE_INVITE`].
+    /// Sum of [`WIRE_TCP`], [`WIRE_INVITE`] and [`WIRE_HANDLED`].
     pub flags: u32,
     /// [`Challenged::challenges`].
     pub challenges: u32,
@@ -515,6 +515,8 @@ pub const ACCOUNT_WORDS: usize = 8;
 pub const WIRE_TCP: u32 = 1;
 /// The request was an INVITE.
 pub const WIRE_INVITE: u32 = 2;
+/// A provisional response preceded it.
+pub const WIRE_HANDLED: u32 = 4;
 
 /// A challenge was sent.
 pub const WIRE_CHALLENGED: u32 = 1;
@@ -522,6 +524,8 @@ pub const WIRE_CHALLENGED: u32 = 1;
 pub const WIRE_REFUSED: u32 = 2;
 /// A REGISTER that answered a challenge was accepted.
 pub const WIRE_ACCEPTED: u32 = 3;
+/// A call that answered a challenge rings, or was answered.
+pub const WIRE_CALLED: u32 = 4;
 
 /// Which packets are captured. All zero for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

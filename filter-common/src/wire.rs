@@ -11,8 +11,8 @@
 //! Must never keep a nonce or a Call-ID in clear.
 
 use crate::abi::{
-    ABI_VERSION, ACCOUNT_WORDS, AWAITED, NONCES, SESSION_WORDS, WIRE_ACCEPTED, WIRE_CHALLENGED,
-    WIRE_INVITE, WIRE_REFUSED, WIRE_TCP,
+    ABI_VERSION, ACCOUNT_WORDS, AWAITED, NONCES, SESSION_WORDS, WIRE_ACCEPTED, WIRE_CALLED,
+    WIRE_CHALLENGED, WIRE_HANDLED, WIRE_INVITE, WIRE_REFUSED, WIRE_TCP,
 };
 use crate::address::Address;
 use crate::learn::Outgoing;
@@ -41,6 +41,8 @@ pub trait Record {
     fn set_last(&self, request: u32);
     /// Records that the address has proved itself.
     fn prove(&self, now: u64);
+    /// Records that an answer was accepted, unless one has been before.
+    fn establish(&self, now: u64);
     /// Adds one to a count.
     fn count(&self, count: Count);
     /// The bucket of requests that pass because of a nonce.
@@ -77,6 +79,9 @@ pub fn proves(record: &impl Record, message: &Message) -> bool {
 /// The part of an awaited request that names it; the rest tells guesses apart that are sent under one name.
 const NAMED: u32 = 0xffff_f000;
 
+/// In an awaited request: no provisional response says that it is being handled. The lowest bit of a hash is set.
+const UNHANDLED: u32 = 1;
+
 /// Records that the reply to a request is awaited, unless it is already. Requests of one name with different
 /// credentials are different guesses, of which Asterisk answers each.
 #[inline(always)]
@@ -85,7 +90,7 @@ pub fn await_reply(record: &impl Record, message: &Message) {
     let request = message.request & NAMED | message.credentials & !NAMED;
     let mut found = false;
     for place in 0..AWAITED {
-        found |= record.awaited(place) == request;
+        found |= record.awaited(place) | UNHANDLED == request;
     }
     if !found {
         record.add_awaited(request);
@@ -93,15 +98,15 @@ pub fn await_reply(record: &impl Record, message: &Message) {
     }
 }
 
-/// Whether the reply to a request of this name was awaited. One such request no longer is.
+/// Returns the awaited request of this name; zero if there is none. If it `is_handled`, it is still awaited.
 #[inline(always)]
-fn take_awaited(record: &impl Record, request: u32) -> bool {
-    let mut found = false;
+fn take_awaited(record: &impl Record, request: u32, is_handled: bool) -> u32 {
+    let mut found = 0;
     for place in 0..AWAITED {
         let awaited = record.awaited(place);
-        if !found && awaited != 0 && (awaited ^ request) & NAMED == 0 {
-            record.set_awaited(place, 0);
-            found = true;
+        if found == 0 && awaited != 0 && (awaited ^ request) & NAMED == 0 {
+            record.set_awaited(place, if is_handled { awaited & !UNHANDLED } else { 0 });
+            found = awaited;
         }
     }
     found
@@ -137,13 +142,16 @@ pub struct Heard {
     pub status: u32,
     /// Whether it was sent over TCP.
     pub tcp: bool,
+    /// Whether a provisional response preceded it.
+    pub handled: bool,
 }
 
 /// The flags of an event: see [`WireEvent::flags`](crate::abi::WireEvent::flags).
 #[inline(always)]
 pub fn flags(heard: &Heard, message: &Message) -> u32 {
     let tcp = if heard.tcp { WIRE_TCP } else { 0 };
-    tcp | if message.invites() { WIRE_INVITE } else { 0 }
+    let handled = if heard.handled { WIRE_HANDLED } else { 0 };
+    tcp | handled | if message.invites() { WIRE_INVITE } else { 0 }
 }
 
 /// The most bytes of an account in an event.
@@ -191,7 +199,7 @@ pub fn observe<R: Replies + ?Sized>(
         return;
     };
     let challenge = status == 401 || status == 407;
-    let accepted = status.wrapping_sub(200) < 100;
+    let accepted = status.wrapping_sub(100) < 200;
     if !challenge && !accepted && !matches!(status, 403 | 404 | 484 | 488 | 603) {
         return;
     }
@@ -206,13 +214,18 @@ pub fn observe<R: Replies + ?Sized>(
     let Some(record) = (if known.is_some() { known } else { replies.challenge(address) }) else {
         return;
     };
-    let answers = request != 0 && take_awaited(&record, request);
-    let heard = |kind| Heard { time, address, kind, status, tcp };
+    // Some servers send 100 before they look at the credentials, but ring nowhere and answer nothing.
+    let is_trying = status == TRYING;
+    let awaited = if request == 0 { 0 } else { take_awaited(&record, request, is_trying) };
+    let (answers, handled) = (awaited != 0, awaited & UNHANDLED == 0);
+    let heard = |kind| Heard { time, address, kind, status, tcp, handled };
     if accepted {
-        if answers {
+        if answers && !is_trying {
             record.count(Count::Accepted);
-            if message.registers() {
-                replies.tell(&heard(WIRE_ACCEPTED), &message, &record);
+            record.establish(time);
+            let kind = if message.invites() { WIRE_CALLED } else { WIRE_ACCEPTED };
+            if message.invites() || message.registers() {
+                replies.tell(&heard(kind), &message, &record);
             }
         }
         return;
@@ -244,6 +257,9 @@ pub fn observe<R: Replies + ?Sized>(
     }
 }
 
+/// The server has the request, and does something about it (RFC 3261 section 21.1.1).
+const TRYING: u32 = 100;
+
 /// The status code of a response, as PJSIP writes it; zero for anything else.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "three digits")]
@@ -268,6 +284,14 @@ const SHORTEST: usize = 16;
 pub fn is_request(first: [u8; 8]) -> bool {
     let [letter, ..] = first;
     letter.is_ascii_alphabetic() && first != *b"SIP/2.0 "
+}
+
+/// Whether a request is an ACK, which nothing answers, although it has the credentials of its INVITE (RFC 3261
+/// section 22.1).
+#[inline(always)]
+pub fn is_ack(first: [u8; 8]) -> bool {
+    let [a, c, k, end, ..] = first;
+    [a | 0x20, c | 0x20, k | 0x20, end] == *b"ack "
 }
 
 /// The relevant parts of a message.
@@ -691,6 +715,7 @@ mod tests {
         next: [Cell<usize>; 2],
         last: Cell<u32>,
         counts: [Cell<u32>; 4],
+        established: Cell<u64>,
     }
 
     impl Record for &Memory {
@@ -721,6 +746,9 @@ mod tests {
             self.last.set(request);
         }
         fn prove(&self, _now: u64) {}
+        fn establish(&self, now: u64) {
+            self.established.set(now);
+        }
         fn count(&self, count: Count) {
             let count = &self.counts[count as usize];
             count.set(count.get() + 1);
@@ -739,6 +767,7 @@ mod tests {
         exists: Cell<bool>,
         window: core::cell::RefCell<Window>,
         told: core::cell::RefCell<std::vec::Vec<u32>>,
+        flags: Cell<u32>,
     }
 
     impl Outgoing for Host {
@@ -767,8 +796,9 @@ mod tests {
             self.exists.set(true);
             Some(&self.record)
         }
-        fn tell(&self, heard: &Heard, _message: &Message, _record: &&Memory) {
+        fn tell(&self, heard: &Heard, message: &Message, _record: &&Memory) {
             self.told.borrow_mut().push(heard.kind);
+            self.flags.set(flags(heard, message));
         }
     }
 
@@ -779,6 +809,7 @@ mod tests {
             exists: Cell::new(false),
             window: core::cell::RefCell::new([0; WINDOW_WORDS]),
             told: core::cell::RefCell::default(),
+            flags: Cell::new(0),
         }
     }
 
@@ -863,6 +894,68 @@ mod tests {
         send(&host, "SIP/2.0 200 OK\r\nCall-ID: abc@192.0.2.66\r\nCSeq: 8 REGISTER\r\n\r\n");
         assert_eq!(counts(&host), [1, 2, 0, 1]);
         assert_eq!(*host.told.borrow(), [WIRE_CHALLENGED, WIRE_ACCEPTED]);
+    }
+
+    /// A call with the right password, and the responses to it.
+    fn call(host: &Host, responses: &[&str]) {
+        send(host, &challenge("n1", 6).replace("REGISTER", "INVITE"));
+        assert!(arrive(host, &request("n1").replace("7 REGISTER", "7 INVITE")));
+        for status in responses {
+            send(
+                host,
+                &format!("SIP/2.0 {status}\r\nCall-ID: abc@192.0.2.66\r\nCSeq: 7 INVITE\r\n\r\n"),
+            );
+        }
+    }
+
+    #[test]
+    fn a_number_that_a_trunk_does_not_know_is_not_one_that_the_server_does_not_know() {
+        for (responses, handled) in
+            [(&["404 Not Found"][..], false), (&["100 Trying", "404 Not Found"], true)]
+        {
+            let host = host();
+            call(&host, responses);
+            assert_eq!(*host.told.borrow(), [WIRE_CHALLENGED, WIRE_REFUSED]);
+            let handled = if handled { WIRE_HANDLED } else { 0 };
+            assert_eq!(host.flags.get(), WIRE_INVITE | handled);
+            assert_eq!((counts(&host), host.record.established.get()), ([1, 1, 1, 0], 0));
+        }
+    }
+
+    #[test]
+    fn a_call_is_put_through_once() {
+        for responses in [
+            &["100 Trying", "180 Ringing", "183 Session Progress", "200 OK", "200 OK"][..],
+            &["200 OK", "200 OK"],
+            &["183 Session Progress", "404 Not Found"],
+        ] {
+            let host = host();
+            call(&host, responses);
+            assert_eq!(*host.told.borrow(), [WIRE_CHALLENGED, WIRE_CALLED], "{responses:?}");
+            assert_eq!((counts(&host), host.record.established.get()), ([1, 1, 0, 1], 1));
+        }
+        // Nobody whom it has not challenged.
+        let host = host();
+        send(&host, "SIP/2.0 180 Ringing\r\nCall-ID: abc@192.0.2.66\r\nCSeq: 7 INVITE\r\n\r\n");
+        assert!(host.told.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_request_that_is_being_handled_may_still_be_refused_and_comes_again() {
+        let host = host();
+        call(&host, &["100 Trying"]);
+        // A retransmission.
+        assert!(arrive(&host, &request("n1").replace("7 REGISTER", "7 INVITE")));
+        send(&host, &challenge("n2", 7).replace("REGISTER", "INVITE"));
+        send(&host, &challenge("n2", 7).replace("REGISTER", "INVITE"));
+        assert_eq!(counts(&host), [1, 1, 1, 0]);
+        assert_eq!(*host.told.borrow(), [WIRE_CHALLENGED, WIRE_REFUSED]);
+    }
+
+    #[test]
+    fn an_ack_is_known_by_its_beginning() {
+        assert!(is_ack(*b"ACK sip:") && is_ack(*b"ack sip:"));
+        assert!(!is_ack(*b"ACKS sip") && !is_ack(*b"INVITE s"));
     }
 
     #[test]

@@ -28,7 +28,7 @@ use filter_common::limits::{
 };
 use filter_common::packet::{Headers, SPARE_BIT, Window};
 use filter_common::policy::{BanSlot, NetworkSlot, PeerSlot, Tables};
-use filter_common::rate::{Gcra, seen_unit};
+use filter_common::rate::{Gcra, seen_unit, unit};
 use filter_common::sip::{self, Agent, Fields};
 use filter_common::wire::{self, Count, Message, Reading};
 
@@ -479,6 +479,17 @@ impl wire::Record for Record {
     fn prove(&self, now: u64) {
         // SAFETY: as above; aligned.
         unsafe { (&raw mut (*self.0).proven_at).write_volatile(now) }
+    }
+
+    #[inline(always)]
+    fn establish(&self, now: u64) {
+        // SAFETY: as above.
+        unsafe {
+            let established = &raw mut (*self.0).established;
+            if established.read_volatile() == 0 {
+                established.write_volatile(unit(now));
+            }
+        }
     }
 
     #[inline(always)]

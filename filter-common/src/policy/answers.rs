@@ -71,7 +71,8 @@ fn passes<T: Tables + ?Sized>(
         Layer4::LaterFragment | Layer4::Other | Layer4::Unknown => return None,
     };
     // A TCP connection cannot be forged, so its limits are the source's own.
-    if dropped && tcp || !wire::is_request(packet.array(payload.start)?) {
+    let first = packet.array(payload.start)?;
+    if dropped && tcp || !wire::is_request(first) {
         return None;
     }
     let now = tables.now(config);
@@ -85,7 +86,9 @@ fn passes<T: Tables + ?Sized>(
         let message = tables.read_message(len, config.seed);
         if wire::proves(&record, &message) {
             record.prove(now);
-            wire::await_reply(&record, &message);
+            if !wire::is_ack(first) {
+                wire::await_reply(&record, &message);
+            }
             let passes = dropped && ANSWERS.take(&record.bucket(), now);
             return passes.then_some(Reason::Answered);
         }

@@ -9,8 +9,8 @@ use aya::maps::{Map, MapData, RingBuf};
 use detection::failure::Transport;
 use detection::wire::{Counts, Kind, Response};
 use filter_common::abi::{
-    ACCOUNT_WORDS, Event, SESSION_WORDS, WIRE_ACCEPTED, WIRE_CHALLENGED, WIRE_INVITE, WIRE_REFUSED,
-    WIRE_TCP, WireEvent,
+    ACCOUNT_WORDS, Event, SESSION_WORDS, WIRE_ACCEPTED, WIRE_CALLED, WIRE_CHALLENGED, WIRE_HANDLED,
+    WIRE_INVITE, WIRE_REFUSED, WIRE_TCP, WireEvent,
 };
 use filter_common::address::Address;
 use filter_common::decision::Reason;
@@ -113,6 +113,7 @@ fn read_response(bytes: &[u8]) -> Option<Response> {
         WIRE_CHALLENGED => Kind::Challenged,
         WIRE_REFUSED => Kind::Refused,
         WIRE_ACCEPTED => Kind::Accepted,
+        WIRE_CALLED => Kind::Called,
         _ => return None,
     };
     let address = offset_of!(WireEvent, address);
@@ -124,6 +125,7 @@ fn read_response(bytes: &[u8]) -> Option<Response> {
         status: half(offset_of!(WireEvent, status))?,
         transport: if flags & WIRE_TCP != 0 { Transport::Tcp } else { Transport::Udp },
         is_call: flags & WIRE_INVITE != 0,
+        is_handled: flags & WIRE_HANDLED != 0,
         counts: Counts {
             challenged: half(offset_of!(WireEvent, challenges))?,
             refused: half(offset_of!(WireEvent, refused))?,

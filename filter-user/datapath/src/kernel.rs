@@ -23,7 +23,7 @@ use filter_common::decision::{Reason, Verdict};
 use filter_common::limits::{
     BANNED_NETWORKS, INTERFACES, SEEN_PLACES, TRUSTED_NETWORKS, WITNESS_UNITS,
 };
-use filter_common::rate::seen_ago;
+use filter_common::rate::{UNIT_SHIFT, seen_ago};
 use ipnet::IpNet;
 
 use super::attach;
@@ -662,6 +662,8 @@ impl Datapath for Kernel {
             answered: record.answered,
             refused: record.refused,
             accepted: record.accepted,
+            established_at: (record.established != 0)
+                .then(|| KernelTime(u64::from(record.established) << UNIT_SHIFT)),
             proven_at: (record.proven_at != 0).then_some(KernelTime(record.proven_at)),
         })
     }

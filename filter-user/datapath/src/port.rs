@@ -169,6 +169,8 @@ pub struct Exchange {
     pub refused: u32,
     /// How many of these were accepted.
     pub accepted: u32,
+    /// When the first of these was accepted, to within a quarter of a second.
+    pub established_at: Option<KernelTime>,
     /// When it last sent such a request, which proves that its address is not forged.
     pub proven_at: Option<KernelTime>,
 }

@@ -23,6 +23,12 @@ const ACCEPTED: &str = "registration";
 /// begins by trying prefixes.
 pub const MISDIALLED: u8 = 3;
 
+/// How many such calls a call that rings or is answered makes up for.
+const MADE_UP_FOR: u8 = 3;
+
+/// How many such calls may have been made up for beforehand.
+const MADE_UP_FOR_MAX: u8 = 30;
+
 /// The most addresses whose counts are remembered, as many as the kernel has.
 pub const ADDRESSES_MAX: usize = 16_384;
 
@@ -35,6 +41,8 @@ pub enum Kind {
     Refused,
     /// It was a REGISTER, and its credentials are right.
     Accepted,
+    /// It was an INVITE with the right credentials, and the call rings or was answered.
+    Called,
 }
 
 /// A response.
@@ -50,6 +58,9 @@ pub struct Response {
     pub transport: Transport,
     /// Whether the request was an INVITE.
     pub is_call: bool,
+    /// Whether a provisional response preceded it. Asterisk looks up the number before it sends one, so the final
+    /// response is that of whoever was called.
+    pub is_handled: bool,
     /// How many requests of each kind the address has sent, modulo 2^32.
     pub counts: Counts,
     /// The beginning of the Call-ID.
@@ -67,25 +78,56 @@ pub struct Counts {
     pub refused: u32,
 }
 
-/// Calls to numbers that do not exist since the last failure that they were counted as.
-type Misdialled = u8;
+/// The calls of an address.
+#[derive(Clone, Copy, Debug, Default)]
+struct Calls {
+    /// To numbers that do not exist, since the last failure that they were counted as.
+    misdialled: u8,
+    /// How many more of these have been made up for.
+    made_up_for: u8,
+}
+
+impl Calls {
+    /// Takes a call that rings or was answered.
+    fn put_through(&mut self) {
+        self.made_up_for = self.made_up_for.saturating_add(MADE_UP_FOR).min(MADE_UP_FOR_MAX);
+    }
+
+    /// Takes a call to a number that does not exist. Returns whether it is one too many.
+    fn misdial(&mut self) -> bool {
+        if self.made_up_for > 0 {
+            self.made_up_for -= 1;
+            return false;
+        }
+        self.misdialled += 1;
+        let is_too_many = self.misdialled >= MISDIALLED;
+        if is_too_many {
+            self.misdialled = 0;
+        }
+        is_too_many
+    }
+}
 
 /// The counts that have been turned into attempts.
 #[derive(Debug, Default)]
 pub struct Responses {
-    counts: HashMap<IpAddr, (Counts, Misdialled)>,
+    counts: HashMap<IpAddr, (Counts, Calls)>,
     /// The addresses in the order in which they came.
     order: VecDeque<IpAddr>,
 }
 
 impl Responses {
     /// The attempt that a response reports. A refusal that says nothing of a credential is none, except for
-    /// every third call to a number that does not exist.
+    /// every third call to a number that the server does not know.
     pub fn attempt(&mut self, response: &Response) -> Option<Attempt> {
         let Response { address, kind, status, transport, counts, .. } = *response;
         // Not found, and address incomplete (RFC 3261 sections 21.4.5 and 21.4.22).
-        let misdials = kind == Kind::Refused && response.is_call && matches!(status, 404 | 484);
-        let (before, is_too_many) = self.remember(address, counts, misdials);
+        let misdials = kind == Kind::Refused
+            && response.is_call
+            && !response.is_handled
+            && matches!(status, 404 | 484);
+        let (before, calls) = self.remember(address, counts);
+        let is_too_many = misdials && calls.misdial();
         let more = |now: u32, then: Option<u32>| match then {
             // A record that was forgotten and made again counts from zero.
             Some(then) if now > then => (now - then).min(TIMES_MAX),
@@ -103,6 +145,10 @@ impl Responses {
                 (Verdict::Failure, Class::WrongCredential, REFUSED, times)
             }
             Kind::Accepted => (Verdict::Success, Class::Challenge, ACCEPTED, 1),
+            Kind::Called => {
+                calls.put_through();
+                return None;
+            }
         };
         let account_end = response.account.iter().position(|byte| b"@>;:, \r\n".contains(byte));
         // Without its end it is not known.
@@ -118,18 +164,9 @@ impl Responses {
         })
     }
 
-    /// Replaces the counts of an address. Returns the old ones, and whether its misdialled calls count as a
-    /// failure.
-    fn remember(
-        &mut self,
-        address: IpAddr,
-        counts: Counts,
-        misdials: bool,
-    ) -> (Option<Counts>, bool) {
-        let before = self.counts.get(&address).copied();
-        let misdialled = before.map_or(0, |(_, misdialled)| misdialled) + u8::from(misdials);
-        let is_too_many = misdialled >= MISDIALLED;
-        self.counts.insert(address, (counts, if is_too_many { 0 } else { misdialled }));
+    /// Replaces the counts of an address. Returns the old ones, and its calls.
+    fn remember(&mut self, address: IpAddr, counts: Counts) -> (Option<Counts>, &mut Calls) {
+        let before = self.counts.get(&address).map(|(counts, _)| *counts);
         if before.is_none() {
             self.order.push_back(address);
             if self.order.len() > ADDRESSES_MAX
@@ -138,7 +175,9 @@ impl Responses {
                 self.counts.remove(&oldest);
             }
         }
-        (before.map(|(counts, _)| counts), is_too_many)
+        let (remembered, calls) = self.counts.entry(address).or_default();
+        *remembered = counts;
+        (before, calls)
     }
 }
 
@@ -153,6 +192,7 @@ mod tests {
             status: 401,
             transport: Transport::Udp,
             is_call: false,
+            is_handled: false,
             counts: Counts { challenged, refused },
             session: (*b"abc@192.0.2.66").into(),
             account: (*b"1001@192.0.2.1>;tag=1").into(),
@@ -192,6 +232,34 @@ mod tests {
             assert_eq!(refused(404, true), failure);
         }
         assert_eq!(refused(401, true), Some((Class::WrongCredential, 1, true)));
+    }
+
+    /// How many failures these calls are: `-` rings, `x` is to a number that the server does not know, and `t` to one
+    /// that a trunk does not know.
+    fn failures(calls: &str) -> usize {
+        let mut responses = Responses::default();
+        let mut attempt = |call| {
+            let (kind, is_handled) = match call {
+                '-' => (Kind::Called, false),
+                't' => (Kind::Refused, true),
+                _ => (Kind::Refused, false),
+            };
+            let of = response(kind, 0, 1);
+            responses.attempt(&Response { status: 404, is_call: true, is_handled, ..of })
+        };
+        calls.chars().filter_map(&mut attempt).count()
+    }
+
+    #[test]
+    fn stale_numbers_of_a_call_centre_are_no_failures() {
+        assert_eq!(failures(&"x".repeat(45)), 15);
+        assert_eq!(failures(&"t".repeat(1000)), 0);
+        // One call in four is answered.
+        assert_eq!(failures(&"-xxx".repeat(100)), 0);
+        assert_eq!(failures(&"xx-x".repeat(100)), 0);
+        // So many calls that ring do not make up for a scan.
+        assert_eq!(failures(&("-".repeat(1000) + &"x".repeat(45))), 5);
+        assert_eq!(failures(&("-".to_owned() + &"x".repeat(15)).repeat(10)), 40);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! already reported, and passes to the jails those that count.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::Controller;
 use super::uncounted::{Because, Uncounted, UncountedFailures};
@@ -12,6 +13,10 @@ use crate::datapath::Datapath;
 use crate::failure::{Attempt, Class, Transport, Verdict};
 use crate::join::{Join, Report};
 use crate::register::{self, ASTERISK_JAIL};
+
+/// How long an address must have given right passwords before calls to numbers that do not exist no longer lead to
+/// a ban: whoever has stolen one tries prefixes at once.
+const ESTABLISHED: Duration = Duration::from_hours(1);
 
 /// The most unanswered challenges that are judged in one turn.
 const UNANSWERED_AT_ONCE: usize = 64;
@@ -105,7 +110,12 @@ impl<D: Datapath> Controller<D> {
         let proven = connected.then(|| Attempt { proven: true, ..attempt.clone() });
         let attempt = proven.as_ref().unwrap_or(attempt);
         // This precedes the join, because another source may prove the failure.
-        if self.spare(attempt, address, now) {
+        if misdials(attempt) {
+            if self.is_established(address, now) {
+                self.failed_though((address, "an established peer"), place, now);
+                return;
+            }
+        } else if self.spare(attempt, address, now) {
             return;
         }
         if self.ignores(attempt, place) {
@@ -150,6 +160,12 @@ impl<D: Datapath> Controller<D> {
             && attempt.address == address
             && jail == ASTERISK_JAIL;
         may_be && attempt.port.is_some_and(|port| self.datapath.has_connection(address, port))
+    }
+
+    /// Whether an address has given right passwords for so long that it is no newcomer with a stolen one.
+    fn is_established(&self, address: IpAddr, now: KernelTime) -> bool {
+        let since = self.datapath.exchange(address).and_then(|exchange| exchange.established_at);
+        since.is_some_and(|since| now.since(since) >= ESTABLISHED)
     }
 
     /// Whether a failure is spared because it was sent over UDP by, or in the name of, a registered phone.
@@ -226,4 +242,10 @@ impl<D: Datapath> Controller<D> {
         }
         (attempt.decided && first == attempt.address).then_some(first)
     }
+}
+
+/// Whether somebody with a right password has called numbers that do not exist. Over UDP too, nobody can do that in the
+/// name of a phone.
+fn misdials(attempt: &Attempt) -> bool {
+    attempt.verdict == Verdict::Failure && attempt.class == Class::CallRejected && attempt.proven
 }

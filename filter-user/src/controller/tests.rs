@@ -8,6 +8,7 @@ mod ipv6;
 mod manual;
 mod many;
 mod metrics;
+mod more_sources;
 mod names;
 mod networks;
 mod no_kernel;

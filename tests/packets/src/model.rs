@@ -18,7 +18,7 @@ use filter_common::greylist::{self, CELLS};
 use filter_common::limits::WINDOW_WORDS;
 use filter_common::packet::{self, Headers, Layer4, Packet, Window};
 use filter_common::policy::{self, BanSlot, Decision, NetworkSlot, PeerSlot, Tables};
-use filter_common::rate::Bucket;
+use filter_common::rate::{Bucket, unit};
 use filter_common::sip::{self, Agent, Fields};
 use filter_common::wire::{self, Count, Message, Reading, Record};
 use ipnet::IpNet;
@@ -407,6 +407,14 @@ impl<'a> Record for Entry<'a, Challenged> {
 
     fn prove(&self, now: u64) {
         self.change(|record| record.proven_at = now);
+    }
+
+    fn establish(&self, now: u64) {
+        self.change(|record| {
+            if record.established == 0 {
+                record.established = unit(now);
+            }
+        });
     }
 
     fn count(&self, count: Count) {

@@ -115,6 +115,10 @@ pub enum Group {
     OldPasswordOften,
     /// Behind an address with others, with an old password.
     OldPasswordShared,
+    /// Behind an address with others that call one number after the other.
+    CallCentre,
+    /// The same, begun while the trunk refuses every call.
+    NewCallCentre,
 }
 
 /// Simulates.

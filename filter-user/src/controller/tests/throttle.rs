@@ -157,6 +157,46 @@ fn a_known_peer_is_not_banned_for_failures_over_udp() {
     }
 }
 
+/// Calls to numbers that do not exist, with the right password.
+#[test]
+fn only_an_established_peer_is_spared_for_calls_to_no_number() {
+    let addresses = [IpAddr::from(SOURCE), "2001:db8::66".parse().unwrap()];
+    let ways = addresses.into_iter().flat_map(|address| {
+        [Transport::Udp, Transport::Tcp]
+            .into_iter()
+            .flat_map(move |transport| [false, true].map(|is_known| (address, transport, is_known)))
+    });
+    for (address, transport, is_known) in ways {
+        for (established, banned) in [(None, true), (Some(3000), true), (Some(300), false)] {
+            let mut controller = throttling();
+            if is_known {
+                controller.datapath.know(address, at(0)).unwrap();
+            }
+            let established_at = established.map(at);
+            let exchange = Exchange { accepted: 1, established_at, ..Exchange::default() };
+            controller.datapath.answered.insert(address, exchange);
+            let misdial = Attempt {
+                proven: true,
+                transport: Some(transport),
+                ..Attempt::new(Verdict::Failure, Class::CallRejected, address)
+            };
+            for n in 0..30 {
+                controller.observe(&misdial, 0, JAIL, at(4000 + n));
+            }
+            let says = format!("{address} {transport:?} {is_known} {established:?}");
+            assert_eq!(scopes(&controller), vec![Scope::Sip; usize::from(banned)], "{says}");
+            let why = ask(&mut controller, Request::Why { address });
+            let prevented = &why["prevented"];
+            if banned {
+                assert!(prevented.is_null(), "{says} {why}");
+            } else {
+                assert_eq!(prevented["is"], "an established peer", "{says} {why}");
+                assert_eq!((&prevented["bans"], &prevented["failures"]), (&2.into(), &30.into()));
+            }
+        }
+    }
+}
+
 #[test]
 fn why_tells_what_proves_an_address_and_how_it_is_treated() {
     let mut controller = throttling();
@@ -178,8 +218,9 @@ fn why_tells_what_proves_an_address_and_how_it_is_treated() {
     assert!(text.contains("1 challenge sent to it; it answered none\n"), "{text}");
     assert!(text.contains(&format!("to lift it: ringfence unban {address}\n")), "{text}");
     // An answer proves it.
+    let proven_at = Some(at(2));
     exchange =
-        Exchange { challenges: 3, answered: 3, refused: 2, accepted: 1, proven_at: Some(at(2)) };
+        Exchange { challenges: 3, answered: 3, refused: 2, accepted: 1, proven_at, ..exchange };
     controller.datapath.answered.insert(address, exchange);
     let (tier, proven, text) = why(&mut controller);
     assert_eq!((&*tier, proven), ("throttled", true), "{text}");

@@ -186,6 +186,11 @@ impl Live {
     pub fn proven_at(&self, address: IpAddr) -> u64 {
         self.challenged.get(&Address::from(address)).map_or(0, |record| record.get().proven_at)
     }
+
+    /// When one of its answers was first accepted: [`unit`](filter_common::rate::unit). Zero if none was.
+    pub fn established(&self, address: IpAddr) -> u32 {
+        self.challenged.get(&Address::from(address)).map_or(0, |record| record.get().established)
+    }
 }
 
 /// The SIP port of the host.

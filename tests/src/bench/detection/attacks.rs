@@ -100,7 +100,7 @@ const fn forgery(name: &'static str, victim: u8, texts: Texts) -> Attack {
 }
 
 /// Every attack.
-pub(super) const ATTACKS: [Attack; 18] = [
+pub(super) const ATTACKS: [Attack; 19] = [
     guess("wrong passwords over UDP"),
     Attack { over: Over::Tcp, ..guess("wrong passwords over TCP") },
     Attack { over: Over::Udp6, ..guess("wrong passwords over UDP and IPv6") },
@@ -149,6 +149,16 @@ pub(super) const ATTACKS: [Attack; 18] = [
         method: "INVITE",
         attempts: CALLS,
         ..attack("calls to unknown extensions after a login", User::Known, Credentials::Right)
+    },
+    Attack {
+        method: "INVITE",
+        attempts: CALLS,
+        over: Over::Tcp,
+        ..attack(
+            "calls to unknown extensions after a login, over TCP",
+            User::Known,
+            Credentials::Right,
+        )
     },
     Attack { method: "x", ..attack("datagrams that are not SIP", User::Known, Credentials::None) },
 ];

@@ -170,7 +170,7 @@ impl Report {
              failures, and how many attempts were answered. fail2ban counts 10 failures within ten minutes with \
              its own jail, and 15 with Wazo's; Ringfence counts 15, or 10 accounts, and three calls to numbers that do \
              not exist as one failure. *Ringfence, log* does not see what Asterisk answers, and *Ringfence, wire* reads \
-             no log. With AMI, whoever has logged in is a known peer, which is spared over UDP.\n\n\
+             no log.\n\n\
              {}{}\n\
              ## Forgeries\n\n\
              Each names an address that sent nothing, or is sent with the address of a stranger, who registers \

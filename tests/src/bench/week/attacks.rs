@@ -18,6 +18,8 @@ pub(super) enum Method {
     ScanTwice,
     /// The same for accounts that exist.
     ScanOfAccounts,
+    /// The same with other requests.
+    Sweep(&'static str),
     /// Requests of one invented account, without credentials.
     Knock(&'static str),
     /// Wrong passwords for one account, with real challenges.
@@ -120,6 +122,7 @@ impl Attack {
         let (method, user) = match self.method {
             Method::Scan | Method::ScanTwice => ("REGISTER", format!("x{number}")),
             Method::ScanOfAccounts | Method::Spray => ("REGISTER", of_many.to_string()),
+            Method::Sweep(method) => (method, format!("x{number}")),
             Method::Knock(method) => (method, "100".to_owned()),
             Method::Guess | Method::Invented => ("REGISTER", "1001".to_owned()),
             Method::TollFraud => ("INVITE", "1999".to_owned()),
@@ -142,7 +145,9 @@ impl Attack {
             Fate::Dropped(_) => None,
         };
         match self.method {
-            Method::Scan | Method::ScanOfAccounts | Method::Knock(_) => send(&request).is_some(),
+            Method::Scan | Method::Sweep(_) | Method::ScanOfAccounts | Method::Knock(_) => {
+                send(&request).is_some()
+            }
             Method::ScanTwice => {
                 let first = send(&request);
                 first.is_some() || send(&request).is_some()

@@ -66,6 +66,9 @@ pub(super) struct Habits {
     pub(super) off: Option<(u64, u64)>,
     /// Whether it has another address every hour.
     pub(super) roams: bool,
+    /// How often it calls one number after the other, if it does: a third of them no longer exist, and some never
+    /// did.
+    pub(super) dials: Option<Duration>,
 }
 
 /// A phone.
@@ -90,7 +93,11 @@ impl Phone {
     /// A phone that registers first at `first`.
     pub(super) fn new(name: String, source: SocketAddr, habits: Habits, first: u64) -> Self {
         let pings = habits.pings.map_or(u64::MAX, |_| first + 7 * SECOND);
-        let calls = if habits.old_password { u64::MAX } else { first + HOUR };
+        let calls = match habits {
+            Habits { old_password: true, .. } => u64::MAX,
+            Habits { dials: Some(_), .. } => first + SECOND,
+            Habits { .. } => first + HOUR,
+        };
         Self {
             name,
             source,
@@ -169,6 +176,17 @@ impl Phone {
         let (method, to) = match self.task {
             Task::Register => ("REGISTER", self.name.clone()),
             Task::Ping => ("OPTIONS", "ping".to_owned()),
+            Task::Call if self.habits.dials.is_some() => {
+                let number = network.chance.below(1_000_000);
+                (
+                    "INVITE",
+                    match network.chance.below(30) {
+                        0..2 => format!("0{number}"),
+                        2..12 => format!("5{number}1"),
+                        _ => format!("5{number}0"),
+                    },
+                )
+            }
             // One number in thirty is wrong.
             Task::Call if network.chance.below(30) == 0 => ("INVITE", "0441632960123".to_owned()),
             Task::Call => ("INVITE", "1000".to_owned()),
@@ -237,6 +255,7 @@ impl Phone {
         };
         let wait = match self.task {
             Task::Register => every(self.habits.every).unwrap_or(wait),
+            Task::Call if self.habits.dials.is_some() => every(self.habits.dials).unwrap_or(wait),
             Task::Call => (1800 + network.chance.below(7200)) * SECOND,
             Task::Ping => every(self.habits.pings).unwrap_or(u64::MAX / 2),
         };

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use filter_common::abi::{
-    WIRE_ACCEPTED, WIRE_CHALLENGED, WIRE_INVITE, WIRE_REFUSED, WIRE_TCP, WireEvent,
+    WIRE_ACCEPTED, WIRE_CALLED, WIRE_CHALLENGED, WIRE_HANDLED, WIRE_INVITE, WIRE_REFUSED, WIRE_TCP,
+    WireEvent,
 };
 use filter_common::address::Address;
 use filter_common::decision::{Reason, Verdict};
@@ -128,6 +129,9 @@ impl Host {
         if log_first {
             self.read(&handled, now);
         }
+        for provisional in &handled.reply.before {
+            self.send(request.source, provisional, now);
+        }
         self.send(request.source, &handled.reply.text, now);
         if !log_first {
             self.read(&handled, now);
@@ -231,6 +235,7 @@ fn response(event: &WireEvent) -> Option<Response> {
         WIRE_CHALLENGED => Kind::Challenged,
         WIRE_REFUSED => Kind::Refused,
         WIRE_ACCEPTED => Kind::Accepted,
+        WIRE_CALLED => Kind::Called,
         _ => return None,
     };
     let text = |words: &[u64], len: u32| -> Box<[u8]> {
@@ -243,6 +248,7 @@ fn response(event: &WireEvent) -> Option<Response> {
         status: event.status,
         transport: if event.flags & WIRE_TCP == 0 { Transport::Udp } else { Transport::Tcp },
         is_call: event.flags & WIRE_INVITE != 0,
+        is_handled: event.flags & WIRE_HANDLED != 0,
         counts: Counts { challenged: event.challenges, refused: event.refused },
         session: text(&event.session, event.lengths & 0xffff),
         account: text(&event.account, event.lengths >> 16),

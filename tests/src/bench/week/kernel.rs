@@ -13,7 +13,7 @@ use filter_common::abi::{
 use filter_common::address::Address;
 use filter_common::ban_table::Slot;
 use filter_common::decision::Reason;
-use filter_common::rate::unit;
+use filter_common::rate::{UNIT_SHIFT, unit};
 use filter_user::ban::{AddressEntry, NetworkEntry};
 use filter_user::clock::KernelTime;
 use filter_user::config::Config;
@@ -190,9 +190,11 @@ impl Datapath for Kernel {
     }
 
     fn exchange(&self, address: IpAddr) -> Option<Exchange> {
-        let proven_at = self.0.borrow().live.proven_at(address);
-        let proven_at = (proven_at != 0).then_some(KernelTime(proven_at));
-        Some(Exchange { proven_at, ..Exchange::default() })
+        let live = &self.0.borrow().live;
+        let at = |at: u64| (at != 0).then_some(KernelTime(at));
+        let established_at = at(u64::from(live.established(address)) << UNIT_SHIFT);
+        let proven_at = at(live.proven_at(address));
+        Some(Exchange { proven_at, established_at, ..Exchange::default() })
     }
 
     fn packets(&self, _network: IpNet) -> u64 {

@@ -16,6 +16,10 @@ const NONCE_LIFE: u64 = 32;
 /// `unidentified_request_count`, `_period` and `_prune_interval` of `pjsip.conf`.
 const UNIDENTIFIED: (u32, u64, u64) = (5, 5, 30);
 
+/// When the trunk refuses every call, and when the dial plan has lost every number: the hours from the start.
+pub(super) const NO_TRUNK: std::ops::Range<u64> = 13..15;
+const NO_DIAL_PLAN: std::ops::Range<u64> = 39..41;
+
 /// A request of a client.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
@@ -42,6 +46,8 @@ pub(super) struct Credentials {
 #[derive(Clone, Debug)]
 pub(super) struct Reply {
     pub(super) text: String,
+    /// The provisional responses before it.
+    pub(super) before: Vec<String>,
     /// The nonce of a challenge, and whether it replaces one that was too old.
     pub(super) challenge: Option<(String, bool)>,
 }
@@ -124,7 +130,8 @@ impl Registrar {
         let password = self.passwords.get(&request.user).copied();
         let source = request.source.ip();
         if password.is_none() && self.identified.contains(&source) {
-            return Handled { reply: serve(request, &mut lines, "from-extern"), lines, events };
+            let reply = serve(request, &mut lines, "from-extern", now);
+            return Handled { reply, lines, events };
         }
         if password.is_some() {
             self.unidentified.remove(&source);
@@ -139,7 +146,7 @@ impl Registrar {
         let reply = match verified {
             Some(Verified::Right) => {
                 events.push(event("SuccessfulAuth", "Informational", request, shown, PASSWORD));
-                serve(request, &mut lines, "default")
+                serve(request, &mut lines, "default", now)
             }
             Some(Verified::Wrong) => {
                 lines.push(notice(request, "Failed to authenticate"));
@@ -199,7 +206,7 @@ fn reply(request: &Request, status: u16, phrase: &str, fields: &str) -> Reply {
          To: <sip:{to}@192.0.2.10>;tag=z9hG4bK{cseq}\r\nCSeq: {cseq} {method}\r\n{fields}\
          Server: Wazo PBX\r\nContent-Length:  0\r\n\r\n"
     );
-    Reply { text, challenge: None }
+    Reply { text, before: Vec::new(), challenge: None }
 }
 
 fn challenge(request: &Request, stale: bool, now: KernelTime) -> Reply {
@@ -212,21 +219,36 @@ fn challenge(request: &Request, stale: bool, now: KernelTime) -> Reply {
     Reply { challenge: Some((nonce, stale)), ..reply(request, 401, "Unauthorized", &field) }
 }
 
-/// The reply to a request of an endpoint. Extensions begin with 1 and have four digits.
-fn serve(request: &Request, lines: &mut Vec<String>, context: &str) -> Reply {
+/// The reply to a request of an endpoint. Extensions begin with 1 and have four digits. Numbers that begin with 5 go to
+/// a trunk, which knows the even ones.
+fn serve(request: &Request, lines: &mut Vec<String>, context: &str, now: KernelTime) -> Reply {
+    let hour = now.0 / SECOND / 3600;
+    let provisional = |status, phrase| reply(request, status, phrase, "").text;
     let Request { method, source, user, to, .. } = request;
     match *method {
         "REGISTER" => {
             let contact = format!("Contact: <sip:{user}@{source}>;expires=119\r\nExpires: 120\r\n");
             reply(request, 200, "OK", &contact)
         }
-        "INVITE" if !(to.len() == 4 && to.starts_with('1')) => {
+        "INVITE" if to.starts_with('5') && !NO_DIAL_PLAN.contains(&hour) => {
+            let trying = provisional(100, "Trying");
+            if to.ends_with(['0', '2', '4', '6', '8']) && !NO_TRUNK.contains(&hour) {
+                let before = vec![trying, provisional(180, "Ringing")];
+                return Reply { before, ..reply(request, 200, "OK", "") };
+            }
+            Reply { before: vec![trying], ..reply(request, 404, "Not Found", "") }
+        }
+        "INVITE" if !(to.len() == 4 && to.starts_with('1')) || NO_DIAL_PLAN.contains(&hour) => {
             let name = if context == "default" { user } else { "trunk" };
             lines.push(format!(
                 "[Nov 22 09:32:21] NOTICE[9999] res_pjsip_session.c:  {name}: Call (UDP:{source}) to \
                  extension '{to}' rejected because extension not found in context '{context}'."
             ));
             reply(request, 404, "Not Found", "")
+        }
+        "INVITE" => {
+            let before = vec![provisional(100, "Trying"), provisional(180, "Ringing")];
+            Reply { before, ..reply(request, 200, "OK", "") }
         }
         _ => reply(request, 200, "OK", ""),
     }

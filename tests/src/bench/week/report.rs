@@ -96,7 +96,7 @@ pub struct Row {
 }
 
 impl Group {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Alone,
         Self::Shared,
         Self::SharedForged,
@@ -105,6 +105,8 @@ impl Group {
         Self::OldPassword,
         Self::OldPasswordOften,
         Self::OldPasswordShared,
+        Self::CallCentre,
+        Self::NewCallCentre,
     ];
 
     fn says(self) -> &'static str {
@@ -117,6 +119,8 @@ impl Group {
             Self::OldPassword => "a phone with an old password, 120 s",
             Self::OldPasswordOften => "a phone with an old password, 30 s",
             Self::OldPasswordShared => "the same behind shared addresses",
+            Self::CallCentre => "a call centre, two outages",
+            Self::NewCallCentre => "one that begins during an outage",
         }
     }
 }
@@ -202,9 +206,11 @@ impl Week {
                 }
                 // A throttle for forged failures does not keep them out.
                 Group::Seldom | Group::SharedForged => Some(good.is_served()),
-                Group::Alone | Group::Shared | Group::Roaming => {
-                    Some(good.is_served() && good.throttles == 0)
-                }
+                Group::Alone
+                | Group::Shared
+                | Group::Roaming
+                | Group::CallCentre
+                | Group::NewCallCentre => Some(good.is_served() && good.throttles == 0),
             }));
         }
         for kind in Kind::ALL {

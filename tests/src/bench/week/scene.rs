@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::attacks::{Attack, Method};
 use super::good::{Habits, Kind, Phone, Trunk};
 use super::host::Host;
-use super::registrar::Registrar;
+use super::registrar::{NO_TRUNK, Registrar};
 use super::{Actor, Group, Hears, Settings};
 
 pub(super) const SECOND: u64 = 1_000_000_000;
@@ -19,6 +19,9 @@ const SHARED: [(u32, Option<(u64, u64)>); 5] =
 
 /// The place of the shared address in whose name a forger sends.
 const FORGED: u8 = 1;
+
+/// The phones of a call centre.
+const AGENTS: u32 = 10;
 
 /// For ever.
 const ON: u64 = u64::MAX;
@@ -69,11 +72,11 @@ pub(super) fn build(
 /// The phones: a tenth of them share addresses.
 fn phones(count: u32) -> Vec<(Phone, Group)> {
     let mut phones = Vec::new();
-    let mut add = |address: IpAddr, habits: Habits, group: Group| {
+    let mut add_at = |begins: u64, address: IpAddr, habits: Habits, group: Group| {
         let number = u32::try_from(phones.len()).unwrap_or(0);
         let port = 10_000 + u16::try_from(number % 50_000).unwrap_or(0);
         let name = (1001 + number).to_string();
-        let first = SECOND + u64::from(number % 120) * SECOND;
+        let first = begins + u64::from(number % 120) * SECOND;
         phones.push((Phone::new(name, SocketAddr::new(address, port), habits, first), group));
     };
     let tenth = count / 10;
@@ -81,9 +84,20 @@ fn phones(count: u32) -> Vec<(Phone, Group)> {
         for number in 0..(tenth * percent).div_ceil(100) {
             let habits = Habits { off, reuses_nonce: number % 3 == 0, ..Habits::default() };
             let group = if place == FORGED { Group::SharedForged } else { Group::Shared };
-            add(shared(place), habits, group);
+            add_at(SECOND, shared(place), habits, group);
         }
     }
+    for (place, begins, group) in [
+        (0, SECOND, Group::CallCentre),
+        (1, NO_TRUNK.start * HOUR + 10 * 60 * SECOND, Group::NewCallCentre),
+    ] {
+        for number in 0..AGENTS {
+            let habits = Habits { dials: Some(Duration::from_secs(30)), ..Habits::default() };
+            let begins = begins + u64::from(number) * 3 * SECOND;
+            add_at(begins, IpAddr::from([82, place, 0, 1]), habits, group);
+        }
+    }
+    let mut add = |address, habits, group| add_at(SECOND, address, habits, group);
     let minutes = |minutes| Some(Duration::from_mins(minutes));
     let old = Habits { old_password: true, every: minutes(2), ..Habits::default() };
     let often = Habits { every: Some(Duration::from_secs(30)), ..old };
@@ -115,7 +129,9 @@ fn hours(begins: u64, ends: u64) -> (u64, u64) {
 
 /// Every attack.
 fn attacks() -> Vec<Attack> {
-    use Method::{Guess, Invented, Knock, Scan, ScanOfAccounts, ScanTwice, Spray, TollFraud};
+    use Method::{
+        Guess, Invented, Knock, Scan, ScanOfAccounts, ScanTwice, Spray, Sweep, TollFraud,
+    };
     let mut place = 0;
     let mut attack = |name, method, sources: u8, gap, (begins, ends): (u64, u64)| {
         place += 1;
@@ -148,7 +164,23 @@ fn attacks() -> Vec<Attack> {
         attack("INVITEs of one account, one a second", Knock("INVITE"), 1, secs(1), (10, 11))
             .within(20),
         attack("OPTIONS of one account, one in 60 s", Knock("OPTIONS"), 1, secs(60), (10, ON)),
-        attack("calls with a stolen password, one in 10 s", TollFraud, 1, secs(10), (11, 13)),
+        attack("a sweep with OPTIONS, one a second", Sweep("OPTIONS"), 1, secs(1), (10, 11))
+            .within(20),
+        attack("a sweep with OPTIONS, one in 10 s", Sweep("OPTIONS"), 1, secs(10), (10, ON))
+            .within(20),
+        attack("a sweep with OPTIONS, one in 60 s", Sweep("OPTIONS"), 1, secs(60), (10, ON))
+            .within(20),
+        attack("a sweep with INVITEs, one a second", Sweep("INVITE"), 1, secs(1), (10, 11))
+            .within(20),
+        attack("a sweep with INVITEs, one in 10 s", Sweep("INVITE"), 1, secs(10), (10, ON))
+            .within(20),
+        attack("a sweep with INVITEs, one in 60 s", Sweep("INVITE"), 1, secs(60), (10, ON))
+            .within(20),
+        attack("calls with a stolen password, one a second", TollFraud, 1, secs(1), (11, 13))
+            .within(45),
+        attack("calls with a stolen password, one in 10 s", TollFraud, 1, secs(10), (11, 13))
+            .within(45),
+        attack("calls with a stolen password, one in 60 s", TollFraud, 1, secs(60), (11, ON)),
         forged("forged guesses of a phone, one a second", Invented, alone(1), secs(1), (12, 18)),
         forged(
             "forged guesses of a stranger, one a second",
