@@ -55,6 +55,8 @@ impl<'a> Request<'a> {
 pub struct Response {
     /// Its status.
     pub status: u16,
+    /// Whether a provisional one came before it.
+    pub is_handled: bool,
     /// All of it.
     pub text: String,
 }
@@ -108,10 +110,18 @@ impl Client {
         self.socket.local()
     }
 
+    /// The host of its requests, as a URI has it.
+    fn host(&self) -> String {
+        match self.target {
+            IpAddr::V4(target) => target.to_string(),
+            IpAddr::V6(target) => format!("[{target}]"),
+        }
+    }
+
     /// The text of a request.
     pub fn text(&self, request: &Request<'_>) -> String {
         let Request { method, user, to, to_tag, call_id, cseq, branch, credentials } = *request;
-        let (local, target) = (self.socket.local(), self.target);
+        let (local, target) = (self.socket.local(), self.host());
         let transport = self.socket.transport();
         // A Call-ID may have blanks, and a branch may not.
         let branch = branch.replace(' ', ".");
@@ -144,29 +154,89 @@ impl Client {
         Ok(self.answer(request.call_id))
     }
 
+    /// Waits for a final response of any request. Returns whether there was one.
+    pub fn any_answer(&mut self) -> bool {
+        let mut buffer = [0; 8192];
+        while let Ok(length) = self.socket.receive(&mut buffer) {
+            let message = buffer.get(..length).and_then(sip::parse);
+            if matches!(message.map(|message| message.start), Some(Start::Response(200..))) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Waits for a final response with this Call-ID.
     pub fn answer(&mut self, call_id: &str) -> Option<Response> {
+        self.answer_to(call_id, None)
+    }
+
+    /// The same for the request with this number in its `CSeq`.
+    fn answer_to(&mut self, call_id: &str, cseq: Option<u32>) -> Option<Response> {
         let end = Instant::now() + PATIENCE;
         let mut buffer = [0; 8192];
+        let mut is_handled = false;
         while Instant::now() < end {
             let length = self.socket.receive(&mut buffer).ok()?;
             let message = sip::parse(buffer.get(..length)?)?;
-            if let Start::Response(status @ 200..) = message.start
-                && message.call_id == call_id.trim().as_bytes()
-            {
-                let text = String::from_utf8_lossy(buffer.get(..length)?).into_owned();
-                return Some(Response { status, text });
+            let Start::Response(status) = message.start else { continue };
+            let is_other = cseq.is_some() && message.cseq != cseq;
+            if is_other || message.call_id != call_id.trim().as_bytes() {
+                continue;
             }
+            if status >= 200 {
+                let text = String::from_utf8_lossy(buffer.get(..length)?).into_owned();
+                return Some(Response { status, is_handled, text });
+            }
+            is_handled = true;
         }
         None
     }
 
     /// The field with the answer to a challenge of a REGISTER.
     pub fn credentials(&self, challenge: &Challenge, user: &str, password: &str) -> String {
-        let uri = &format!("sip:{}", self.target);
-        let answer =
-            Answer { username: user, password, method: "REGISTER", uri, cnonce: "0a4f113b" };
+        self.credentials_of("REGISTER", challenge, user, password)
+    }
+
+    fn credentials_of(
+        &self,
+        method: &str,
+        challenge: &Challenge,
+        user: &str,
+        password: &str,
+    ) -> String {
+        let uri = &format!("sip:{}", self.host());
+        let answer = Answer { username: user, password, method, uri, cnonce: "0a4f113b" };
         format!("Authorization: {}\r\n", answer.header(challenge))
+    }
+
+    /// Calls a number with a password: asks, answers the challenge, and acknowledges both responses. Returns the
+    /// second one.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be sent.
+    pub fn call(
+        &mut self,
+        user: &str,
+        password: &str,
+        number: &str,
+        call_id: &str,
+    ) -> anyhow::Result<Option<Response>> {
+        let mut credentials = String::new();
+        for cseq in 1..=2 {
+            let branch = &format!("{call_id}x{cseq}");
+            let first = Request::register(user, call_id);
+            let invite = Request { method: "INVITE", to: number, cseq, branch, ..first };
+            let invite = Request { credentials: &credentials, ..invite };
+            self.send(&self.text(&invite))?;
+            let Some(response) = self.answer_to(call_id, Some(cseq)) else { return Ok(None) };
+            let ack = Request { method: "ACK", to_tag: response.to_tag(), ..invite };
+            self.send(&self.text(&ack))?;
+            let Some(challenge) = response.challenge() else { return Ok(Some(response)) };
+            credentials = self.credentials_of("INVITE", &challenge, user, password);
+        }
+        Ok(None)
     }
 
     /// Registers with a password: asks, and answers the challenge. Returns the status.

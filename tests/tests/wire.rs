@@ -1,5 +1,6 @@
 //! What proves an address, and what does not, with a real Asterisk: stolen nonces, replayed requests, the tags of
-//! answers. The same guesser behind a VLAN tag, in generic mode, and with requests that are hard to tell apart.
+//! answers. The same guesser behind a VLAN tag, in generic mode, and with requests that are hard to tell apart. Calls
+//! to numbers that do not exist.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -11,7 +12,7 @@ use ringfence_tests::client::{Client, Request};
 use ringfence_tests::guesser::Guesser;
 use ringfence_tests::packet_builder::{Frame, VLAN};
 use ringfence_tests::wire::{Wire, hardware_address};
-use ringfence_tests::world::{ATTACKERS, PBX, PHONE, World, until};
+use ringfence_tests::world::{ATTACKERS, ATTACKERS6, PBX, PBX6, PHONE, World, until};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -237,5 +238,131 @@ fn guesses_that_are_sent_at_once_under_one_name_count_each() {
     }
     assert!(becomes(&world, source, "ban"), "{answered} {}", world.ringfence.why(source).unwrap());
     assert!(answered >= 15, "{answered}");
+    world.end().unwrap();
+}
+
+/// Guesses that are all on their way before the first of them is answered. The kernel remembers eight requests that
+/// wait for an answer, so that of each such burst it counts at least eight. Over TCP, it reads the first request of each
+/// segment, and the log has the others.
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn at_most_two_bursts_of_guesses_are_answered() {
+    const BURST: u32 = 40;
+    for (source, tcp) in [(ATTACKERS[0], false), (ATTACKERS[1], true)] {
+        let world = World::new(|config| {
+            if !tcp {
+                config.notice_log = "/dev/null".into();
+            }
+        })
+        .unwrap();
+        let open = if tcp { Client::tcp } else { Client::udp };
+        let mut guesser = open(&world.hosts.attacker, source, PBX).unwrap();
+        let challenged = guesser.ask(&Request::register("1001", "first")).unwrap().unwrap();
+        let nonce = challenged.challenge().unwrap();
+        let (mut answered, mut bursts) = (Vec::new(), 0);
+        while bursts < 10 && kind_of(&world, source).as_deref() != Some("ban") {
+            let ids: Vec<String> = (0..BURST).map(|n| format!("burst-{bursts}-{n}")).collect();
+            for id in &ids {
+                let credentials = &guesser.credentials(&nonce, "1001", id);
+                let request = Request { cseq: 2, credentials, ..Request::register("1001", id) };
+                guesser.send(&guesser.text(&request)).unwrap();
+            }
+            bursts += 1;
+            answered.push(ids.iter().take_while(|_| guesser.any_answer()).count());
+            // What was counted of this burst has been judged.
+            let settled = || {
+                let why = world.ringfence.why(source).unwrap();
+                let refused = why["wire"]["refused"].as_u64();
+                !tcp && refused < Some(15) || kind_of(&world, source).as_deref() == Some("ban")
+            };
+            assert!(until(SOON, settled), "{}", world.ringfence.why(source).unwrap());
+        }
+        let why = world.ringfence.why(source).unwrap();
+        println!("over TCP: {tcp}; answered of bursts of {BURST}: {answered:?}; {}", why["wire"]);
+        assert_eq!(kind_of(&world, source).as_deref(), Some("ban"), "{answered:?} {why}");
+        assert!(is_proven(&world, source) && bursts <= 2, "{answered:?} {why}");
+        world.end().unwrap();
+    }
+}
+
+/// The failures that lead to a ban, and the calls that count as one.
+const FEW: u32 = 5;
+const CALLS: u32 = 3;
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn numbers_that_do_not_exist_ban_a_newcomer_whoever_reports_what() {
+    for ami in [false, true] {
+        let ami_secret = ami.then(|| "a secret of AMI".to_owned());
+        let options = asterisk::Options { ami_secret, ..asterisk::Options::default() };
+        let world = World::with(&options, |config| config.maxretry = FEW).unwrap();
+        let ways = [(ATTACKERS[0], false), (ATTACKERS[1], true), (ATTACKERS6[0], false)];
+        for (place, (source, tcp)) in ways.into_iter().enumerate() {
+            // An account may have two contacts.
+            let (user, password) = endpoint(place % 2);
+            let open = if tcp { Client::tcp } else { Client::udp };
+            let target = if source.is_ipv4() { PBX } else { PBX6 };
+            let mut caller = open(&world.hosts.attacker, source, target).unwrap();
+            // It is a known peer from now on.
+            let id = &format!("login-{place}");
+            assert_eq!(caller.register(&user, &password, id).unwrap(), Some(200));
+            let mut refused = 0;
+            while refused < 40 && kind_of(&world, source).is_none() {
+                let id = format!("{place}-{refused}");
+                let to = format!("0044{refused}");
+                let Some(response) = caller.call(&user, &password, &to, &id).unwrap() else {
+                    break;
+                };
+                assert_eq!((response.status, response.is_handled), (404, false));
+                refused += 1;
+                let seen = || {
+                    let why = world.ringfence.why(source).unwrap_or_default();
+                    let failures = why["evidence"].as_array().map_or(0, Vec::len);
+                    failures >= (refused / CALLS) as usize || kind_of(&world, source).is_some()
+                };
+                assert!(until(SOON, seen), "{ami} {source} {refused}");
+            }
+            let why = world.ringfence.why(source).unwrap();
+            assert_eq!(kind_of(&world, source).as_deref(), Some("ban"), "{ami} {why}");
+            assert_eq!(refused, FEW * CALLS, "{ami} {source} {why}");
+            assert_eq!(why["known"], true, "{ami} {why}");
+        }
+        world.end().unwrap();
+    }
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn stale_numbers_of_a_call_centre_shut_nobody_out() {
+    let world = World::new(|config| config.maxretry = FEW).unwrap();
+    let (user, password) = endpoint(1);
+    for (place, (source, tcp)) in
+        [(ATTACKERS[0], false), (ATTACKERS[1], true)].into_iter().enumerate()
+    {
+        let open = if tcp { Client::tcp } else { Client::udp };
+        let mut agent = open(&world.hosts.attacker, source, PBX).unwrap();
+        let id = &format!("login-{place}");
+        assert_eq!(agent.register(&user, &password, id).unwrap(), Some(200));
+        let mut call = |to: &str, number: u32| {
+            let id = &format!("{place}-{to}-{number}");
+            let response = agent.call(&user, &password, to, id).unwrap();
+            response.map(|response| (response.status, response.is_handled))
+        };
+        // A trunk refuses every number, as it does during an outage.
+        for number in 0..4 * FEW * CALLS {
+            assert_eq!(call("500", number), Some((404, true)), "{number}");
+        }
+        // Three calls of four are to numbers that even the dial plan does not know.
+        for number in 0..4 * FEW * CALLS {
+            let expected = if number % 4 == 0 { ("602", 486, true) } else { ("0044", 404, false) };
+            let (to, status, is_handled) = expected;
+            assert_eq!(call(to, number), Some((status, is_handled)), "{number}");
+        }
+        let id = &format!("again-{place}");
+        assert_eq!(agent.register(&user, &password, id).unwrap(), Some(200));
+        let why = world.ringfence.why(source).unwrap();
+        assert!(kind_of(&world, source).is_none(), "{why}");
+        assert_eq!(why["evidence"], Value::Array(Vec::new()), "{why}");
+    }
     world.end().unwrap();
 }
