@@ -31,12 +31,17 @@ pub(super) fn forgive(
     Ok(())
 }
 
-/// Lifts the program's own ban of a network, if it is one that the program can ban.
+/// Lifts the program's own ban of a network, if it is one that the program can ban; of a single address, the
+/// same as [`forgive`].
 pub(super) fn forgive_network(
     flooders: &mut HashMap<MapData, [u64; 2], Flooder>,
+    known: &mut HashMap<MapData, [u64; 2], Peer>,
     network: IpNet,
 ) -> Result<()> {
     let address = network.network();
+    if network.prefix_len() == network.max_prefix_len() {
+        return forgive(flooders, known, address);
+    }
     let is_one = IpAddr::from(Address::from(address).network64()) == address;
     if network.prefix_len() == PREFIX && is_one {
         forgive_source(flooders, address)?;

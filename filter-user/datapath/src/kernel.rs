@@ -527,7 +527,7 @@ impl Datapath for Kernel {
 
     fn unban_network(&mut self, network: IpNet) -> Result<()> {
         self.bans.unban_network(network)?;
-        floods::forgive_network(&mut self.flooders, network)
+        floods::forgive_network(&mut self.flooders, &mut self.known, network)
     }
 
     fn own(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<()> {

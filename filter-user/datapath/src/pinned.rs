@@ -150,7 +150,7 @@ impl Pinned {
             Write::Network(entry) => self.bans.ban_network(entry),
             Write::NoNetwork(network) => {
                 self.bans.unban_network(*network)?;
-                floods::forgive_network(&mut self.flooders, *network)
+                floods::forgive_network(&mut self.flooders, &mut self.known, *network)
             }
         }
     }

@@ -139,7 +139,8 @@ impl Responses {
                 (Verdict::Ignored, Class::Challenge, CHALLENGED, times)
             }
             Kind::Refused if is_too_many => (Verdict::Failure, Class::CallRejected, NO_NUMBER, 1),
-            Kind::Refused if !matches!(status, 401 | 403 | 407) => return None,
+            // 403 is what Asterisk answers whose password is right, but may not do this.
+            Kind::Refused if !matches!(status, 401 | 407) => return None,
             Kind::Refused => {
                 let times = more(counts.refused, before.map(|before| before.refused));
                 (Verdict::Failure, Class::WrongCredential, REFUSED, times)
@@ -211,8 +212,11 @@ mod tests {
         assert_eq!((challenged.verdict, challenged.proven), (Verdict::Ignored, false));
         let accepted = responses.attempt(&response(Kind::Accepted, 2, 1)).unwrap();
         assert_eq!((accepted.verdict, accepted.class), (Verdict::Success, Class::Challenge));
-        let not_found = Response { status: 404, ..response(Kind::Refused, 2, 2) };
-        assert_eq!(responses.attempt(&not_found), None);
+        // The password is right.
+        for status in [403, 404] {
+            let refused = Response { status, ..response(Kind::Refused, 2, 2) };
+            assert_eq!(responses.attempt(&refused), None, "{status}");
+        }
     }
 
     #[test]

@@ -67,16 +67,18 @@ impl LimitedSources {
 }
 
 impl<D: Datapath> Controller<D> {
-    /// Records that the kernel has banned a source for a flood. Such a source cannot be forged.
+    /// Records that the kernel has banned a source for a flood. The source of a TCP connection cannot be forged, but
+    /// that of a known peer can: it is throttled, so that the peer can still register.
     pub(super) fn flooding(&mut self, source: IpAddr, since: KernelTime, until: KernelTime) {
         let (network, except) = self.flooded_by(source, since);
+        let is_peer = self.datapath.known(source).is_some();
         let is_new = self.bans.ledger().of_network(network).all(|e| e.ban.origin != Origin::Flood);
         if is_new && self.bans.ledger().count(Origin::Flood) >= LIMITED_MAX {
             return; // The ban is in force although it is not listed.
         }
         let ban = Ban {
             network,
-            scope: Scope::Sip,
+            scope: if is_peer { Scope::Throttle } else { Scope::Sip },
             origin: Origin::Flood,
             since: since.into(),
             until: Some(until),
@@ -84,7 +86,12 @@ impl<D: Datapath> Controller<D> {
         let reason = "kept flooding over a limit";
         if is_new && self.digest.has_line(Topic::Flood, "flood", since) {
             let time = duration::format(until.since(since));
-            info!("flood: banned {} for {time}{}", show(network), self.dry());
+            let (network, dry) = (show(network), self.dry());
+            if is_peer {
+                info!("flood: throttled {network} for {time}{dry}");
+            } else {
+                info!("flood: banned {network} for {time}{dry}");
+            }
         }
         if let Err(why) = self.enter(&Entry::new(ban, reason).with_except(except), None) {
             warn!("{why:#}");

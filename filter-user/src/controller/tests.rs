@@ -371,6 +371,21 @@ fn floods_that_the_kernel_ended_are_told() {
     assert_eq!(controller.bans.ledger().len(), LIMITED_MAX);
 }
 
+/// Anybody can flood over UDP in the name of a known peer, which must still be able to register.
+#[test]
+fn a_flood_in_the_name_of_a_known_peer_throttles_it() {
+    for address in [IpAddr::from([203, 0, 113, 7]), "2001:db8::7".parse().unwrap()] {
+        let known = [address].into_iter().collect();
+        let mut controller = started_with(NoKernel { known, ..NoKernel::default() }, |_| {});
+        let flood = Limited { source: address, reason: Reason::Flooding, at: at(9) };
+        controller.limit_exceeded(flood);
+        let bans = ask(&mut controller, bans_of("flood"));
+        assert_eq!(bans["bans"][0]["kind"], "throttle", "{bans}");
+        let of_kernel = controller.datapath.networks.get(&IpNet::from(address)).copied();
+        assert!(controller.datapath.bans.is_empty() && of_kernel.is_some(), "{of_kernel:?}");
+    }
+}
+
 #[test]
 fn maintenance_ends_by_itself_and_outlives_the_controller() {
     let mut controller = controller();

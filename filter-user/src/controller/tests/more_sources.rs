@@ -177,7 +177,7 @@ fn attack(way: Way, by: &[usize], delays: &[[u64; 3]], logs: &[bool]) -> (Kind, 
         let scopes = controller.bans.ledger().iter().map(|entry| entry.ban.scope);
         let kinds = scopes.map(|scope| match scope {
             Scope::Throttle => Kind::Throttled,
-            _ => Kind::Banned,
+            Scope::Sip | Scope::Ports(_) | Scope::All => Kind::Banned,
         });
         kind = kinds.fold(kind, Kind::max);
     }
