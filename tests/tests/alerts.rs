@@ -6,16 +6,20 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use geo::writer::{Said, Writer};
 use ringfence_tests::child::Running;
+use ringfence_tests::packet_builder::Frame;
 use ringfence_tests::ringfence::{self, Config, Ringfence};
+use ringfence_tests::wire::{Wire, hardware_address};
 use ringfence_tests::world::{
-    self, ATTACKERS, Echo, Hosts, SIP_PORT, nothing_is_left, udp_reaches, until,
+    self, ATTACKERS, Echo, Hosts, PBX, SIP_PORT, nothing_is_left, udp_reaches, until,
 };
 use ringfence_tests::{debian, scratch};
 use serde_json::Value;
@@ -25,6 +29,15 @@ const SOON: Duration = Duration::from_mins(1);
 
 /// An account with the characters of shells, headers, JSON and templates.
 const EVIL: &str = "$(touch${IFS}/tmp/evil)`id`;'\"\\r\\n%0d%0aBcc:x@y|{{7*7}}<b>&--x";
+
+/// A REGISTER that is no retransmission of another.
+fn register(number: u32) -> String {
+    format!(
+        "REGISTER sip:{PBX} SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.66;branch=z9hG4bK{number}\r\n\
+         From: <sip:1@{PBX}>;tag=a\r\nTo: <sip:1@{PBX}>\r\nCall-ID: a{number}\r\n\
+         CSeq: {number} REGISTER\r\nContent-Length: 0\r\n\r\n"
+    )
+}
 
 /// A host with a server of webhooks and one of mails.
 struct Site {
@@ -215,6 +228,107 @@ fn a_dead_source_is_told_by_every_way() {
         all["alerts"].as_array().unwrap().len() == 5
     }));
     assert!(row(&ringfence, "hook")["sent"].as_u64().unwrap() >= before);
+    drop((ringfence, site));
+    nothing_is_left().unwrap();
+}
+
+/// What happens on the host, and not only a state made up, leads to each kind of alert.
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn what_happens_is_told_by_its_kind() {
+    let site = Site::new();
+    let (told, database) = (site.file("told"), site.file("country.mmdb"));
+    let mut countries = Writer::default();
+    for (network, country) in [("185.0.1.0/24", "FR"), ("185.0.2.0/24", "DE")] {
+        countries.add(network.parse().unwrap(), &Said::Country(country.to_owned()));
+    }
+    fs::write(&database, countries.bytes("Test-Country")).unwrap();
+    let more = format!(
+        "alerts: {{all: {{command: [/bin/sh, -c, 'cat >> {told}'], group: 1s, limit: 1000}}}}\n\
+         jails: {{sshd: {{maxretry: 3, guessing: {{maxretry: 4, sources: 4, each: 100}}}}}}\n\
+         protect: {{ssh_sessions: false}}\n\
+         trusted: [{trusted}]\n\
+         escalation: {{enabled: true, ipv4: {{offenders: 3}}}}\n\
+         geo: {{databases: [{database}]}}\n\
+         feeds: {{partners: {{url: {none}}}}}\n\
+         capacity: {{bans: 10}}\n\
+         limits: {{greylist: false, shared: {{register: {{rate: 1/s, burst: 1}}}}}}\n",
+        told = told.display(),
+        trusted = ATTACKERS[6],
+        database = database.display(),
+        none = site.file("none").display(),
+    );
+    let ringfence = site.start(&more);
+    let events = || -> Vec<(String, Value)> {
+        let text = fs::read_to_string(&told).unwrap_or_default();
+        let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let of = |message: Value| {
+            let kind = message["kind"].as_str().unwrap().to_owned();
+            let events = message["events"].as_array().unwrap().clone();
+            events.into_iter().map(move |event| (kind.clone(), event)).collect::<Vec<_>>()
+        };
+        messages.flat_map(of).collect()
+    };
+    let is_told = |kind: &str, subject: &str, state: &str| {
+        let is = |(of, event): &(String, Value)| {
+            of == kind && event["subject"] == subject && event["state"] == state
+        };
+        let is_there = until(2 * SOON, || events().iter().any(is));
+        assert!(is_there, "{kind} {subject}: {:?}\n{}", events(), ringfence.log());
+    };
+    let log = |line: &str, from: IpAddr| {
+        let mut log = fs::OpenOptions::new().append(true).open(site.file("auth.log")).unwrap();
+        let end = format!("{from} port 40000 ssh2\n");
+        log.write_all(format!("Nov 22 09:43:06 pbx sshd[1234]: {line} from {end}").as_bytes())
+            .unwrap();
+    };
+    // No log of Asterisk, and no list.
+    is_told("source", "asterisk-notice", "began");
+    is_told("feed", "partners", "began");
+    // One account is guessed from many sources, each of which stays below `maxretry`.
+    for from in [10, 11, 12, 13, 14].map(|last| IpAddr::from([203, 0, 113, last])) {
+        log("Failed password for invalid user boss", from);
+    }
+    is_told("account", "boss", "happened");
+    // Three neighbours are banned, and then their network. A trusted one is not.
+    for from in [ATTACKERS[0], ATTACKERS[1], ATTACKERS[2], ATTACKERS[6]] {
+        (0..4).for_each(|_| log("Failed password for root", from));
+    }
+    is_told("network", "192.0.2.0/24", "happened");
+    is_told("protected", &ATTACKERS[6].to_string(), "happened");
+    // The first country is where they are.
+    log("Accepted password for boss", "185.0.1.7".parse().unwrap());
+    log("Accepted password for boss", "185.0.2.7".parse().unwrap());
+    is_told("country", "185.0.2.7", "happened");
+    // Strangers send REGISTER as fast as they can.
+    ringfence.client().run(&["unban", "--all"], false).unwrap().success("unban").unwrap();
+    let hardware = hardware_address(&site.hosts.pbx).unwrap();
+    let wire = Wire::of(&site.hosts.attacker).unwrap();
+    let mut sent = 0_u32;
+    let flood = || {
+        for number in sent..sent + 20 {
+            // Who is answered becomes known, so each has an address of its own.
+            let source = IpAddr::from((0xb909_0000 + number).to_be_bytes());
+            let frame = Frame::from(source).target_mac(hardware).payload(register(number));
+            wire.send(&frame.build()).unwrap();
+        }
+        sent += 20;
+        events().iter().any(|(kind, event)| kind == "overload" && event["state"] == "began")
+    };
+    let told = until(SOON, flood);
+    let mut reasons = ringfence.status().unwrap().reasons;
+    reasons.retain(|_, count| count.packets > 0);
+    assert!(told, "{reasons:?} {:?}\n{}", events(), ringfence.log());
+    // There is room for ten bans.
+    for last in 0..10 {
+        ban(&ringfence, IpAddr::from([198, 51, 100, last]));
+    }
+    is_told("capacity", "bans", "began");
+    // The filter is taken away.
+    let mut ip = site.hosts.pbx.command("ip");
+    ip.args(["link", "del", "eth0"]);
+    assert!(ip.status().unwrap().success());
+    is_told("interface", "eth0", "began");
     drop((ringfence, site));
     nothing_is_left().unwrap();
 }

@@ -142,7 +142,12 @@ async fn run(words: &[Argument], document: &str, most: Duration) -> Result<(), S
     };
     let give = async move {
         // It need not read.
-        let _given = stdin.write_all(document.as_bytes()).await;
+        let _given = async {
+            stdin.write_all(document.as_bytes()).await?;
+            // So that several in one file are lines.
+            stdin.write_all(b"\n").await
+        }
+        .await;
     };
     let mut said = Vec::new();
     let ended = {
@@ -385,7 +390,8 @@ mod tests {
         );
         run(&sh(&script), FOREIGN, LONG).await.unwrap();
         let read = |name: &str| fs::read_to_string(file(name)).unwrap();
-        assert_eq!((&*read("document"), &*read("arguments")), (FOREIGN, "0\n/\n"));
+        assert_eq!(read("document"), format!("{FOREIGN}\n"));
+        assert_eq!(read("arguments"), "0\n/\n");
         let environment = read("environment");
         let names: Vec<&str> =
             environment.lines().filter_map(|line| line.split('=').next()).collect();
