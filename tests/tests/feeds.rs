@@ -76,6 +76,31 @@ impl Lists {
     fn reaches(&self, place: usize, port: u16) -> bool {
         udp_reaches(&self.hosts.attacker, LISTED[place], port).unwrap()
     }
+
+    /// A configuration that takes this CrowdSec's decisions and tells it of bans, and the directory of the logs of
+    /// sshd and wazo-provd. `place` says where Ringfence finds it, if not where it listens.
+    fn with_crowdsec(&self, crowdsec: &Crowdsec, place: &str) -> (Config, PathBuf) {
+        let cscli = |line: &str| {
+            crowdsec.cscli(&self.hosts.pbx, &line.split(' ').collect::<Vec<_>>()).unwrap()
+        };
+        let (key, login) = (self.file("crowdsec.key"), self.file("crowdsec.yaml"));
+        fs::write(&key, cscli("bouncers add ringfence -o raw")).unwrap();
+        cscli(&format!("machines add ringfence -a -f {}{place}", login.display()));
+        let logs = self.file("logs");
+        fs::create_dir(&logs).unwrap();
+        for log in ["auth.log", "provd.log"] {
+            fs::write(logs.join(log), "").unwrap();
+        }
+        let mut config = Config::new(Path::new("/nonexistent/fail2ban"));
+        config.other_logs = Some(logs.clone());
+        config.more = format!(
+            "feeds: {{crowdsec: {{url: 'http://127.0.0.1:8080', format: crowdsec, interval: 2s, key_file: {}}}}}\n\
+             actions: {{tell: {{crowdsec: {}}}}}\n",
+            key.display(),
+            login.display()
+        );
+        (config, logs)
+    }
 }
 
 fn feed(ringfence: &Ringfence, name: &str) -> Value {
@@ -274,22 +299,7 @@ fn crowdsec_is_told_of_bans_and_they_do_not_come_back() {
     let cscli = |crowdsec: &Crowdsec, line: &str| {
         crowdsec.cscli(host, &line.split(' ').collect::<Vec<_>>()).unwrap()
     };
-    let (key, login) = (lists.file("crowdsec.key"), lists.file("crowdsec.yaml"));
-    fs::write(&key, cscli(&crowdsec, "bouncers add ringfence -o raw")).unwrap();
-    cscli(&crowdsec, &format!("machines add ringfence -a -f {}", login.display()));
-    let logs = lists.file("logs");
-    fs::create_dir(&logs).unwrap();
-    for log in ["auth.log", "provd.log"] {
-        fs::write(logs.join(log), "").unwrap();
-    }
-    let mut config = Config::new(Path::new("/nonexistent/fail2ban"));
-    config.other_logs = Some(logs.clone());
-    config.more = format!(
-        "feeds: {{crowdsec: {{url: 'http://127.0.0.1:8080', format: crowdsec, interval: 2s, key_file: {}}}}}\n\
-         actions: {{tell: {{crowdsec: {}}}}}\n",
-        key.display(),
-        login.display()
-    );
+    let (config, logs) = lists.with_crowdsec(&crowdsec, "");
     let mut ringfence = Ringfence::start(host, &ringfence::built().unwrap(), &config).unwrap();
     becomes(&ringfence, "crowdsec", "ok", 0);
     let tell = |ringfence: &Ringfence, line: &str| {
@@ -348,22 +358,7 @@ fn crowdsec_and_a_jail_ban_one_address_without_a_circle() {
     let crowdsec = Crowdsec::start(host, &cache().unwrap()).unwrap();
     let lossy = Lossy::start(host, PORT).unwrap();
     let cscli = |line: &str| crowdsec.cscli(host, &line.split(' ').collect::<Vec<_>>()).unwrap();
-    let (key, login) = (lists.file("crowdsec.key"), lists.file("crowdsec.yaml"));
-    fs::write(&key, cscli("bouncers add ringfence -o raw")).unwrap();
-    cscli(&format!("machines add ringfence -a -f {} -u http://127.0.0.1:{PORT}", login.display()));
-    let logs = lists.file("logs");
-    fs::create_dir(&logs).unwrap();
-    for log in ["auth.log", "provd.log"] {
-        fs::write(logs.join(log), "").unwrap();
-    }
-    let mut config = Config::new(Path::new("/nonexistent/fail2ban"));
-    config.other_logs = Some(logs.clone());
-    config.more = format!(
-        "feeds: {{crowdsec: {{url: 'http://127.0.0.1:8080', format: crowdsec, interval: 2s, key_file: {}}}}}\n\
-         actions: {{tell: {{crowdsec: {}}}}}\n",
-        key.display(),
-        login.display()
-    );
+    let (config, logs) = lists.with_crowdsec(&crowdsec, &format!(" -u http://127.0.0.1:{PORT}"));
     let mut ringfence = Ringfence::start(host, &ringfence::built().unwrap(), &config).unwrap();
     becomes(&ringfence, "crowdsec", "ok", 0);
     // The answer to the alert is lost, so it is sent again, but is there once.
