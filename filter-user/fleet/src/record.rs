@@ -42,7 +42,7 @@ pub struct Beat {
     /// How many bans it shares.
     pub bans: u64,
     /// For how many more seconds SIP is closed there by maintenance.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub closed: u64,
     /// Marks the sign among those of the host.
     #[serde(default)]
@@ -50,7 +50,7 @@ pub struct Beat {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
-fn is_none(seconds: &u64) -> bool {
+fn is_zero(seconds: &u64) -> bool {
     *seconds == 0
 }
 
