@@ -15,7 +15,7 @@ fn config(text: &str) -> Config {
 
 /// A command that appends each document to a file, a line each, after `first`.
 fn to(file: &Path, first: &str) -> String {
-    let script = format!("{first} {{ cat; echo; }} >> {}", file.display());
+    let script = format!("{first} cat >> {}", file.display());
     format!("command: [/bin/sh, -c, {}]", serde_json::to_string(&script).unwrap())
 }
 
