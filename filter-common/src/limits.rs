@@ -81,8 +81,9 @@ pub const CHALLENGED_ADDRESSES: u32 = 1 << 14;
 /// 100,000 packets/s.
 pub const RETRY_LINES: u32 = 1 << 13;
 
-/// Buckets of retransmissions, by the hash of their source, 128 KiB.
-pub const RETRY_BUCKETS: u32 = 1 << 14;
+/// Buckets by the hash of a source, 256 KiB: two for each place, one for the requests that are compared with
+/// those in [`RETRY_LINES`], and one for the retransmissions that pass.
+pub const RETRY_BUCKETS: u32 = 1 << 15;
 
 /// Bytes of the ring buffer of responses: 1,000 events.
 pub const WIRE_BYTES: u32 = 256 * 1024;

@@ -133,7 +133,7 @@ pub trait Tables {
     fn challenged(&self, source: Address) -> Option<Self::Challenged<'_>>;
     /// A line of requests that may be retransmitted.
     fn retries(&self, line: u32) -> Option<Self::Cells<'_>>;
-    /// The bucket of a source's retransmissions.
+    /// A bucket of a source's retransmissions.
     fn retry_bucket(&self, place: u32) -> Option<Self::Bucket<'_>>;
     /// Reads the first `bytes` bytes of the memory of [`with_window`](Self::with_window).
     fn read_message(&self, bytes: usize, seed: u64) -> Message;
@@ -250,7 +250,7 @@ pub fn decide<S: Stages>(packet: &impl Packet, stages: &S) -> Decision {
     if code == Code::UNKNOWN {
         code = unknown(packet, words, config, stages);
     }
-    if code.bit() & answers::WATCHED != 0 {
+    if answers::is_watched(headers.source, words, code, config, tables) {
         code = stages.answered(packet, words, code);
     }
     if code.drops() && spared(code, headers.source, config, stages) {

@@ -27,11 +27,10 @@ use filter_common::ban_table::{Line, entries_for, lines_for};
 use filter_common::decision::{Reason, Verdict};
 use filter_common::greylist;
 use filter_common::limits::{
-    AGENT_WORDS, GREYLIST_LINES, PREFIX_LINES, RETRY_BUCKETS, RETRY_LINES, SEEN_PLACES,
-    SOURCE_LINES,
+    AGENT_WORDS, GREYLIST_LINES, PREFIX_LINES, RETRY_LINES, SEEN_PLACES, SOURCE_LINES,
 };
 use filter_common::packet::{self, Layer4, Packet as _};
-use filter_common::policy::stream;
+use filter_common::policy::{answers, stream};
 use filter_common::sip;
 use filter_user::datapath::OBJECT;
 use filter_user::datapath::ban_table::BanTable;
@@ -501,7 +500,7 @@ impl Kernel {
             let source = headers.source;
             self.used_sources.insert(line(source, SOURCE_LINES));
             self.used_greylist.insert(line(source, GREYLIST_LINES));
-            self.used_retry_rate.insert(line(source, RETRY_BUCKETS));
+            self.used_retry_rate.extend(answers::places(source.hash(World::SEED)));
             if let Layer4::Udp { payload, .. } = headers.layer4 {
                 let identity = sip::identity(&frame, payload, source.hash(World::SEED));
                 self.used_retries.insert(low(identity) & (RETRY_LINES - 1));

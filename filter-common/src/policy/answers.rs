@@ -5,11 +5,12 @@
 //! flood exhausts what new requests may use, and not what answers may use.
 
 use super::{Tables, geo};
-use crate::abi::{ADMITTED, NONCE_SEARCHES};
+use crate::abi::{ADMITTED, Config, NONCE_SEARCHES};
+use crate::address::Address;
 use crate::decision::{Code, OVER_SOURCE, Reason, bits};
 use crate::greylist;
 use crate::limits::{RETRY_BUCKETS, RETRY_LINES};
-use crate::packet::{Headers, Layer4, Packet, Payload, Words};
+use crate::packet::{self, Headers, Layer4, Packet, Payload, Words};
 use crate::rate::Gcra;
 use crate::sip;
 use crate::wire::{self, Record};
@@ -19,13 +20,17 @@ const OVER: u64 = OVER_SOURCE
     | bits(&[Reason::PrefixLimit, Reason::KnownLimit, Reason::Flooding, Reason::Throttled]);
 
 /// Packets that may be answers.
-pub(super) const WATCHED: u64 =
+const WATCHED: u64 =
     OVER | bits(&[Reason::RegisterCredentials, Reason::Request, Reason::Known, Reason::Admitted]);
 
 const SECOND: u64 = 1_000_000_000;
 
 /// Requests with a nonce that pass: several phones behind one address that register at once.
 const ANSWERS: Gcra = Gcra { interval: SECOND / 20, tolerance: 2 * SECOND };
+
+/// Requests of one source that may be an answer or a retransmission although they would be dropped. Up to this
+/// rate each is looked at, which takes a tenth of a microsecond; of a larger flood in one name, only this many.
+const LOOKS: Gcra = Gcra { interval: SECOND / 100_000, tolerance: SECOND / 10 };
 
 /// Searches of one source for a nonce in packets that would be dropped. Each takes about six microseconds.
 const SEARCHES: Gcra = Gcra { interval: SECOND / 200, tolerance: 2 * SECOND };
@@ -36,6 +41,23 @@ const ALL_SEARCHES: Gcra = Gcra { interval: SECOND / 5000, tolerance: SECOND };
 
 /// Retransmissions of one source that pass. A flood of requests that are all sent twice also uses it.
 const RETRIES: Gcra = Gcra { interval: SECOND / 10, tolerance: 2 * SECOND };
+
+/// Whether a packet may be an answer or a retransmission, which [`admit`] finds out. A TCP connection cannot be
+/// forged, so its limits are the source's own.
+#[inline(always)]
+pub(super) fn is_watched<T: Tables + ?Sized>(
+    source: Address,
+    words: Words,
+    code: Code,
+    config: &Config,
+    tables: &T,
+) -> bool {
+    if code.bit() & OVER == 0 {
+        return code.bit() & WATCHED != 0;
+    }
+    let bucket = tables.retry_bucket(places(source.hash(config.seed))[0]);
+    !packet::is_tcp(words) && bucket.is_some_and(|own| LOOKS.has_room(&own, tables.now(config)))
+}
 
 /// Records that a packet is an answer. Returns `code`, or the reason for which it passes all the same.
 #[inline(always)]
@@ -65,17 +87,18 @@ fn passes<T: Tables + ?Sized>(
 ) -> Option<Reason> {
     let config = tables.config()?;
     let Headers { source, layer4, .. } = Headers::from_words(words);
-    let (tcp, payload) = match layer4 {
-        Layer4::Udp { payload, .. } => (false, payload),
-        Layer4::Tcp { payload, .. } => (true, payload),
-        Layer4::LaterFragment | Layer4::Other | Layer4::Unknown => return None,
+    let (Layer4::Udp { payload, .. } | Layer4::Tcp { payload, .. }) = layer4 else {
+        return None;
     };
-    // A TCP connection cannot be forged, so its limits are the source's own.
     let first = packet.array(payload.start)?;
-    if dropped && tcp || !wire::is_request(first) {
+    if !wire::is_request(first) {
         return None;
     }
     let now = tables.now(config);
+    let hash = source.hash(config.seed);
+    if dropped && !LOOKS.take(&tables.retry_bucket(places(hash)[0])?, now) {
+        return None;
+    }
     if let Some(record) = tables.challenged(source)
         && (!dropped || may_search(&record, tables, now))
     {
@@ -93,7 +116,15 @@ fn passes<T: Tables + ?Sized>(
             return passes.then_some(Reason::Answered);
         }
     }
-    if dropped { retried(packet, payload, source.hash(config.seed), tables) } else { None }
+    if dropped { retried(packet, payload, hash, tables) } else { None }
+}
+
+/// The buckets of a source by its hash: of the requests that are looked at, and of the retransmissions that pass.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "masked")]
+pub fn places(hash: u64) -> [u32; 2] {
+    let first = (hash as u32) << 1 & (RETRY_BUCKETS - 1);
+    [first, first | 1]
 }
 
 /// Whether a packet that would be dropped may be searched for a nonce.
@@ -120,11 +151,11 @@ fn retried<T: Tables + ?Sized>(
     let now = tables.now(config);
     let identity = sip::identity(packet, payload, hash);
     #[expect(clippy::cast_possible_truncation, reason = "masked")]
-    let (line, place) = (identity as u32 & (RETRY_LINES - 1), hash as u32 & (RETRY_BUCKETS - 1));
+    let line = identity as u32 & (RETRY_LINES - 1);
     if !greylist::is_repeated(&tables.retries(line)?, identity, now) {
         return None;
     }
-    let own = tables.retry_bucket(place)?;
+    let own = tables.retry_bucket(places(hash)[1])?;
     let shared = tables.shared_bucket(ADMITTED)?;
     let passes = RETRIES.has_room(&own, now)
         && config.admitted.take(&shared, now)

@@ -1,6 +1,8 @@
 //! Rows about throttled sources and sources over a limit: what answers a challenge or is retransmitted
 //! passes.
 
+use std::iter;
+
 use filter_common::abi::{SCOPE_ALL, SCOPE_SIP, SCOPE_THROTTLE};
 use filter_common::class::Class;
 use filter_common::decision::Reason::{
@@ -18,6 +20,9 @@ const V6: &str = "2001:db8::66";
 
 /// The nonce in [`messages::register_with_credentials`].
 const NONCE: &str = "1792570402/5bb7bd5c9d0a7e4b8a5d3e1c7f2b9a60";
+
+/// Packets of one source that are looked at, at once.
+const LOOKS: usize = 10_001;
 
 /// The rows.
 pub fn cases() -> Vec<Case> {
@@ -178,6 +183,7 @@ fn retransmissions() -> Vec<Case> {
             register(V4).payload(text).build()
         })
     };
+    let flood = |packets| iter::repeat_n(credentials(V4).build(), packets);
     // Too short to be told from others.
     let short =
         register(V4).payload("OPTIONS sip:a SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\n\r\n");
@@ -201,6 +207,14 @@ fn retransmissions() -> Vec<Case> {
             .then_wait(500),
         row("again over its limit", &register(V4), &World::default().limit(2), Admitted)
             .then_same(3)
+            .then_wait(500),
+        row("again after a flood that is looked at", &register(V4), &world, Admitted)
+            .then(flood(LOOKS - 1))
+            .then_same(1)
+            .then_wait(500),
+        row("again after a larger flood", &register(V4), &world, Throttled)
+            .then(flood(LOOKS))
+            .then_same(1)
             .then_wait(500),
         row(
             "again over what all may use",

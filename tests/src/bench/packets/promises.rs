@@ -9,7 +9,7 @@ use super::rounds::{Round, fault, kilo_a_second};
 use super::{cases, report::Group};
 
 /// The memory of all maps without bans, in MiB.
-pub(super) const MEMORY_EMPTY: Bound = Bound::AtMost(40.0);
+pub(super) const MEMORY_EMPTY: Bound = Bound::AtMost(50.0);
 /// The time to store a million bans, as a multiple of a raw batch update.
 pub(super) const LOAD: Bound = Bound::AtMost(2.0);
 
