@@ -380,18 +380,15 @@ impl Kernel {
     /// Sets the gates and the trusted networks. Only changes are written: the gate of bans has half a
     /// million words.
     fn set_gates(&mut self, world: &World) -> Result<()> {
-        let (old, new) = (self.gates.clone(), Gates::of(world));
-        if !Arc::ptr_eq(&old.presence, &new.presence) {
-            let load = |of: &AtomicU64| of.load(Ordering::Relaxed);
-            let (old, new) = (old.presence.iter().map(load), new.presence.iter().map(load));
-            change_words(self.map_mut(maps::PRESENCE)?, old, new)?;
+        let gates = Gates::of(world);
+        let names = [maps::PRESENCE, maps::TRUST_GATE, maps::KNOWN_GATE];
+        for (name, changes) in names.into_iter().zip(gates.changes(&self.gates)) {
+            let mut map: Array<_, u64> = self.map_mut(name)?.try_into()?;
+            for (place, word) in changes {
+                map.set(place, word, 0)?;
+            }
         }
-        for (name, old, new) in
-            [(maps::TRUST_GATE, &old.trust, &new.trust), (maps::KNOWN_GATE, &old.known, &new.known)]
-        {
-            change_words(self.map_mut(name)?, old.iter().copied(), new.iter().copied())?;
-        }
-        self.gates = new;
+        self.gates = gates;
         if !self.world.trusted.is_empty() {
             clear_trie::<u32>(self.map_mut(maps::TRUSTED)?)?;
         }
@@ -791,21 +788,6 @@ fn line(source: Address, lines: u32) -> u32 {
 #[expect(clippy::cast_possible_truncation, reason = "the half")]
 fn low(word: u64) -> u32 {
     word as u32
-}
-
-/// Writes only the words of an array that have changed.
-fn change_words(
-    map: &mut Map,
-    old: impl Iterator<Item = u64>,
-    new: impl Iterator<Item = u64>,
-) -> Result<()> {
-    let mut map: Array<_, u64> = map.try_into()?;
-    for (place, (old, new)) in (0..).zip(old.zip(new)) {
-        if old != new {
-            map.set(place, new, 0)?;
-        }
-    }
-    Ok(())
 }
 
 fn trie_key(network: &ipnet::IpNet) -> Key<[u64; 2]> {

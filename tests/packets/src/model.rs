@@ -114,6 +114,25 @@ impl Gates {
         }
         gates
     }
+
+    /// The words of each gate that differ from those of `before`, with their places: bans, trust, known peers.
+    pub fn changes(&self, before: &Self) -> [Vec<(u32, u64)>; 3] {
+        let load = |words: &[AtomicU64]| -> Vec<u64> {
+            words.iter().map(|word| word.load(Ordering::Relaxed)).collect()
+        };
+        let presence = if Arc::ptr_eq(&self.presence, &before.presence) {
+            Vec::new()
+        } else {
+            changes(&load(&before.presence), &load(&self.presence))
+        };
+        [presence, changes(&before.trust, &self.trust), changes(&before.known, &self.known)]
+    }
+}
+
+/// The words of `new` that `old` does not have, with their places.
+fn changes(old: &[u64], new: &[u64]) -> Vec<(u32, u64)> {
+    let places = (0..).zip(old.iter().zip(new));
+    places.filter(|(_, (old, new))| old != new).map(|(place, (_, new))| (place, *new)).collect()
 }
 
 /// The table of the banned IPv4 addresses of a world at `now`.
