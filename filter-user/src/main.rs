@@ -9,8 +9,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use api::{Failure, PageLink, Request, Tunable};
-use clap::Parser as _;
-use filter_user::cli::{Allow, Cli, Command, Disallow, ExposureVerb, Import, Set, Setting, Top};
+use clap::{CommandFactory as _, FromArgMatches as _};
+use filter_user::cli::{
+    self, Allow, Cli, Command, Disallow, ExposureVerb, Import, Set, Setting, Top,
+};
 use filter_user::logging::say;
 use filter_user::{client, decided, metrics, report, top};
 use log::Level;
@@ -21,7 +23,9 @@ use self::commands::common::{
 use self::commands::{audit, bans, check_config, doctor, filter, lists, logs, run};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let line = Cli::command().get_matches();
+    let wants_json = cli::wants_json(&line);
+    let cli = Cli::from_arg_matches(&line).unwrap_or_else(|error| error.exit());
     let done = if let Command::Status { check: true, output } = &cli.command {
         doctor::watch(&cli, output.json)
     } else if let Command::Audit(arguments) = &cli.command {
@@ -35,7 +39,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let error = with_last_beat(&cli, error);
             let text = in_words(&error);
-            if cli.json() && !error.is::<Reported>() {
+            if wants_json && !error.is::<Reported>() {
                 // If this fails, the error is still on standard error.
                 print_json(&Failure { error: text.clone() }).ok();
             }

@@ -45,7 +45,7 @@ fn the_page_of_commands_is_up_to_date() {
 const COMMANDS: &str = "\
 # Commands
 
-<!-- Written from filter-user/src/cli.rs by a test. UPDATE_DOCS=1 cargo test -p filter-user --test documents -->
+<!-- Written from filter-user/src/cli.rs and cli/ by a test. UPDATE_DOCS=1 cargo test -p filter-user --test documents -->
 
 Every command except `run` takes `--json`. It then prints one JSON document, which is `{\"error\": ...}` if the
 command fails; `test-log` prints one document per line. Times in JSON are UTC, times in text are local.
