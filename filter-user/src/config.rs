@@ -51,7 +51,7 @@ pub use self::paths::Paths;
 pub use self::protect::Protect;
 pub use self::render::Setting;
 pub use self::safety::{Confirm, Watchdog};
-use self::schema::{escalation, jails, limits, memory, named, ports};
+use self::schema::{escalation, jails, limits, memory, ports};
 use self::section::section;
 pub use self::sources::{AmiSource, AsteriskSource, Sources, SshdLog, SshdSource};
 pub(crate) use self::yaml::has_value;
@@ -133,13 +133,13 @@ section! {
         jails: BTreeMap<&'static str, JailSettings> =
             detection::settings::defaults() => rows jails::fields;
         /// Lists of addresses that somebody else publishes, by name.
-        feeds: BTreeMap<String, Feed> = BTreeMap::new() => rows named::feeds;
+        feeds: BTreeMap<String, Feed> = BTreeMap::new() => sections "feeds";
         /// The countries and autonomous systems from which SIP is admitted.
         geo: Geo = Geo::default() => section "geo";
         /// What is told to whom, by name.
-        alerts: BTreeMap<String, Alert> = BTreeMap::new() => rows named::alerts;
+        alerts: BTreeMap<String, Alert> = BTreeMap::new() => sections "alerts";
         /// What is run for bans, by name.
-        actions: BTreeMap<String, Action> = BTreeMap::new() => rows named::actions;
+        actions: BTreeMap<String, Action> = BTreeMap::new() => sections "actions";
         /// The administrator's other hosts, with which this one shares bans.
         fleet: Fleet = Fleet::default() => section "fleet";
         /// Where failures are read from.

@@ -7,7 +7,6 @@ pub(super) mod escalation;
 pub(super) mod jails;
 pub(super) mod limits;
 pub(super) mod memory;
-pub(super) mod named;
 pub(super) mod ports;
 
 use std::rc::Rc;

@@ -10,6 +10,8 @@
 ///   fields has a line without a description for the second one, and names it among the arguments.
 /// - `key: Type = default => section "path";` for the settings of another section, under this path below
 ///   this one.
+/// - `key: Type = default => sections "path";` for sections that the administrator names, each with its name under
+///   this path.
 /// - `key: Type = default => rows function;` for settings whose type another crate declares. The function
 ///   gets the field and the names of the port classes.
 ///
@@ -31,6 +33,7 @@ macro_rules! section {
                 $key:ident: $type:ty = $default:expr
                 $(, $doc:literal $(+ $more:expr)?, $kind:ident($($argument:expr),* $(,)?))?
                 $(=> section $path:literal)?
+                $(=> sections $paths:literal)?
                 $(=> rows $rows:path)?;
             )+
         }
@@ -62,6 +65,10 @@ macro_rules! section {
                         $crate::config::kind::$kind($key, $($argument),*),
                     );)?
                     $(all.extend($key.fields(&all.path($path), $scopes));)?
+                    $(for (name, section) in $key {
+                        let at = all.path(&format!("{}.{name}", $paths));
+                        all.extend(section.fields(&at, $scopes));
+                    })?
                     $(all.extend($rows($key, $scopes));)?
                 )+
                 all.into()
