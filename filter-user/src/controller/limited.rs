@@ -70,8 +70,8 @@ impl<D: Datapath> Controller<D> {
     /// Records that the kernel has banned a source for a flood. The source of a TCP connection cannot be forged, but
     /// that of a known peer can: it is throttled, so that the peer can still register.
     pub(super) fn flooding(&mut self, source: IpAddr, since: KernelTime, until: KernelTime) {
-        let (network, except) = self.flooded_by(source, since);
         let is_peer = self.datapath.known(source).is_some();
+        let (network, except) = self.flooded_by(source, is_peer, since);
         let is_new = self.bans.ledger().of_network(network).all(|e| e.ban.origin != Origin::Flood);
         if is_new && self.bans.ledger().count(Origin::Flood) >= LIMITED_MAX {
             return; // The ban is in force although it is not listed.
@@ -109,10 +109,15 @@ impl<D: Datapath> Controller<D> {
 
     /// The network that the kernel has banned because of a flood from this source, and its exceptions:
     /// the /64 of an IPv6 source, or only the address of a known peer, which has its own limit.
-    fn flooded_by(&mut self, source: IpAddr, now: KernelTime) -> (IpNet, Vec<IpNet>) {
+    fn flooded_by(
+        &mut self,
+        source: IpAddr,
+        is_peer: bool,
+        now: KernelTime,
+    ) -> (IpNet, Vec<IpNet>) {
         let prefix = SourcePrefix::ipv6(64);
         let network = prefix.network(prefix.source(source));
-        if is_address(network) || self.datapath.known(source).is_some() {
+        if is_address(network) || is_peer {
             return (source.into(), Vec::new());
         }
         // With too many exceptions, the kernel's own ban must suffice.
