@@ -100,19 +100,14 @@ impl Tests<'_> {
         command.arg("--").args(colour());
         let mut summary = run_counted(&mut command)?;
         print_slowest(&summary);
-        let failed = summary.failed().to_vec();
-        let mut passed_alone = Vec::new();
-        for name in failed.into_iter().filter(|_| summary.may_run_again()) {
+        let passes = |name: &String| {
             let mut command = self.cargo_test();
-            command.args(["--tests", &name, "--", "--exact"]).args(colour());
+            command.args(["--tests", name, "--", "--exact"]).args(colour());
             let second = run_counted(&mut command)?.totals();
-            if second.failed == 0 && second.passed > 0 {
-                passed_alone.push(name);
-            }
-        }
-        for name in &passed_alone {
-            summary.pass(name);
-        }
+            Ok(second.failed == 0 && second.passed > 0)
+        };
+        let failed = summary.failed().to_vec();
+        let passed_alone = summary.run_again(failed, |name| name, passes)?;
         print_failed(&summary, &passed_alone);
         Ok(summary.totals())
     }

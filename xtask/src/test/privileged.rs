@@ -99,30 +99,18 @@ impl Run<'_> {
             }
             Ok(())
         })?;
-        let (summary, failed) = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.again(summary, &failed, width)
-    }
-
-    /// Runs the tests that failed once more, one after the other.
-    fn again(
-        &self,
-        mut summary: Summary,
-        failed: &[(Executable, Vec<String>)],
-        width: usize,
-    ) -> Result<Outcome> {
-        let mut passed_alone = Vec::new();
-        if summary.may_run_again() {
-            for (executable, names) in failed {
-                for name in names {
-                    let (status, second) = self.run(executable, width, &["--exact", name])?;
-                    if status.success() && second.totals().passed == 1 {
-                        summary.pass(name);
-                        passed_alone.push(format!("{}::{name}", executable.name));
-                    }
-                }
-            }
-        }
-        Ok(Outcome { summary, passed_alone })
+        let (mut summary, failed) = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let failed = failed
+            .iter()
+            .flat_map(|(executable, names)| names.iter().map(move |name| (executable, name)));
+        let passes = |(executable, name): &(&Executable, &String)| {
+            let (status, second) = self.run(executable, width, &["--exact", name])?;
+            Ok(status.success() && second.totals().passed == 1)
+        };
+        let passed_alone = summary.run_again(failed.collect(), |(_, name)| name, passes)?;
+        let full =
+            |(executable, name): (&Executable, &String)| format!("{}::{name}", executable.name);
+        Ok(Outcome { summary, passed_alone: passed_alone.into_iter().map(full).collect() })
     }
 
     fn count(&self, executable: &Executable) -> Result<usize> {

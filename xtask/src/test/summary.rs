@@ -4,6 +4,8 @@
 use std::ops::Add;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
+
 /// If more tests than this failed, the machine is not the reason.
 const MOST_AGAIN: usize = 4;
 
@@ -82,14 +84,30 @@ impl Summary {
         &self.failed
     }
 
-    /// Whether the tests that failed are to run once more, with no other beside them. Many watch real programs in
-    /// real time, and a busy machine can take longer than their patience.
-    pub(super) fn may_run_again(&self) -> bool {
-        self.failed.len() <= MOST_AGAIN
+    /// Has tests that failed run once more by `passes`, with no other beside them, unless there are many. Counts those
+    /// that pass then, and returns them. Many watch real programs in real time, and a busy machine can take longer
+    /// than their patience.
+    pub(super) fn run_again<T>(
+        &mut self,
+        failed: Vec<T>,
+        name: impl Fn(&T) -> &str,
+        passes: impl Fn(&T) -> Result<bool>,
+    ) -> Result<Vec<T>> {
+        let mut passed_alone = Vec::new();
+        if failed.len() > MOST_AGAIN {
+            return Ok(passed_alone);
+        }
+        for test in failed {
+            if passes(&test)? {
+                self.pass(name(&test));
+                passed_alone.push(test);
+            }
+        }
+        Ok(passed_alone)
     }
 
     /// Counts a test that failed and passed in its second run as passed.
-    pub(super) fn pass(&mut self, name: &str) {
+    fn pass(&mut self, name: &str) {
         if let Some(index) = self.failed.iter().position(|failed| failed == name) {
             self.failed.swap_remove(index);
             self.totals.failed = self.totals.failed.saturating_sub(1);
@@ -200,9 +218,14 @@ mod tests {
         );
         summary.feed(output.as_bytes(), Instant::now());
         assert_eq!(summary.failed(), ["a", "b"]);
-        for name in ["a", "a", "c"] {
-            summary.pass(name);
-        }
+        let again = |summary: &mut Summary, names: &[&str]| {
+            let tests = names.iter().map(|name| (*name).to_owned()).collect();
+            summary.run_again(tests, |name| name, |name| Ok(name != "b")).unwrap()
+        };
+        assert!(again(&mut summary, &["a"; MOST_AGAIN + 1]).is_empty());
+        assert_eq!(summary.failed(), ["a", "b"]);
+        assert_eq!(again(&mut summary, &["a", "b"]), ["a"]);
+        again(&mut summary, &["a", "c"]);
         assert_eq!(summary.failed(), ["b"]);
         assert_eq!(summary.totals(), Totals { passed: 2, failed: 1 });
     }
