@@ -130,6 +130,12 @@ pub(super) struct Window {
     pub(super) above: usize,
 }
 
+impl Window {
+    pub(super) fn new(title: String, lines: Vec<String>) -> Self {
+        Self { title, lines, above: 0 }
+    }
+}
+
 /// Makes a column of text.
 pub(super) const fn text(name: &'static str, width: Width, rank: u8) -> Column {
     Column { name, width, is_number: false, rank }

@@ -1,8 +1,13 @@
-use api::{ActivePage, BanKind, Reply};
+use std::num::NonZeroU16;
+
+use api::{ActivePage, BanKind, BanOrder, BansPage, Reply};
 use serde_json::json;
 
+use super::asked::{BANS_PAGE, OBSERVED};
 use super::*;
 use crate::examples;
+use crate::top::key::Key;
+use crate::top::view::View;
 
 fn now(second: u64) -> Moment {
     let wall: Timestamp = "2026-11-29T12:00:00Z".parse().unwrap();
