@@ -3,10 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use api::{ActionMessage, AlertMessage, AlertSeverity, BanKind};
 use tempfile::TempDir;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
+use super::target::ACTION_BATCH;
 use super::*;
+use crate::config::AlertKind;
 use crate::examples::healthy;
 
 fn config(text: &str) -> Config {
