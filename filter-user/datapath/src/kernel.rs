@@ -1,24 +1,22 @@
-//! Loads the program and its maps, or takes them over, and then reads and writes them.
+//! The program attached to its interfaces: reads and writes its maps, and monitors the interfaces.
 //!
 //! Must never decide.
 
+mod start;
+
 use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData};
-use aya::{Ebpf, EbpfLoader};
-use detection::ban::{AddressEntry, InForce, NetworkEntry};
+use aya::maps::{Array, HashMap, MapData};
+use detection::ban::{AddressEntry, NetworkEntry};
 use detection::clock::KernelTime;
 use detection::settings::{PortClasses, SipPorts};
 use filter_common::abi::{
-    self, Challenged, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, FLAG_GEO, FLAG_GEO_DRY_RUN, Flooder,
-    Learning, Peer, maps,
+    Challenged, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, FLAG_GEO, FLAG_GEO_DRY_RUN, Flooder, Learning,
 };
 use filter_common::address::Address;
-use filter_common::ban_table::{entries_for, lines_for};
 use filter_common::decision::{Reason, Verdict};
 use filter_common::limits::{
     BANNED_NETWORKS, INTERFACES, SEEN_PLACES, TRUSTED_NETWORKS, WITNESS_UNITS,
@@ -26,34 +24,28 @@ use filter_common::limits::{
 use filter_common::rate::{UNIT_SHIFT, seen_ago};
 use ipnet::IpNet;
 
+use self::start::load;
+pub use self::start::{Locked, Opened};
 use super::attach;
-use super::ban_table::BanTable;
-use super::bans::{Bans, if_there, network_key, unless_missing};
-use super::batch;
+use super::bans::{Bans, if_there, network_key};
 use super::beat::{Heart, LastBeat};
 use super::clock;
 use super::clocks::{self, Clocks};
 use super::config_map::ConfigMap;
 use super::configure::{self, SignatureMap, signature_key};
 use super::counters::Counters;
-use super::crowds::{self, Counted};
-use super::detach::{detach_all, remove_link};
 use super::disable;
-use super::egress;
-use super::events::{Events, Responses};
 use super::floods;
-use super::gates::{self, Presence};
-use super::geo::{GeoMode, GeoTable};
+use super::gates;
+use super::geo::GeoMode;
 use super::guard::Guard;
-use super::mapped::{Memory, data};
+use super::mapped::Memory;
 use super::netlink;
-use super::object::OBJECT;
-use super::pins::{self, Pins};
+use super::peers::KnownPeers;
+use super::pins::Pins;
 use super::port::{ClosedSip, Count, Datapath, Exchange, Interface, InterfaceCounters, KnownPeer};
-use super::requirements;
-use super::reuse::reuse;
 use super::settings::{Guarded, Limit, Mode as Wanted, Settings, UserAgent};
-use super::slots::{Slot, slots};
+use super::slots::Slot;
 use super::sockets;
 use super::trust;
 use super::unread::Unread;
@@ -74,10 +66,7 @@ pub struct Kernel {
     /// its route uses.
     trusted_networks: Vec<IpNet>,
     trusted_by_route: bool,
-    known: HashMap<MapData, [u64; 2], Peer>,
-    known_gate: Memory,
-    crowds: Memory,
-    learned: Array<MapData, Learning>,
+    peers: KnownPeers,
     flooders: HashMap<MapData, [u64; 2], Flooder>,
     challenged: HashMap<MapData, [u64; 2], Challenged>,
     signatures: SignatureMap,
@@ -89,7 +78,6 @@ pub struct Kernel {
     seen: Array<MapData, u32>,
     counters: Counters,
     capacity: u32,
-    remember: Duration,
     /// The usual limit of bytes of a network.
     prefix_bytes: Limit,
     mode: Wanted,
@@ -104,200 +92,7 @@ pub struct Kernel {
 /// Every 12th call of [`Kernel::check`] removes known peers that have expired.
 const CHECKS_PER_PRUNING: u32 = 12;
 
-/// The result of a start.
-pub struct Opened {
-    /// The attached program.
-    pub kernel: Kernel,
-    /// The program's events.
-    pub events: Events,
-    /// The table of networks from which SIP is not admitted.
-    pub geo: GeoTable,
-    /// The responses that leave.
-    pub responses: Responses,
-    /// The bans in the pinned maps, which may include ended ones.
-    pub bans: InForce,
-    /// The last heartbeat of an earlier controller, if the filter has been without a controller
-    /// since.
-    pub silence: Option<LastBeat>,
-    /// Messages about the start for the administrator.
-    pub notes: Vec<String>,
-}
-
-/// Exclusive access to a directory of pins. Only one controller can have it.
-#[derive(Debug)]
-pub struct Locked {
-    pins: Pins,
-    fresh: bool,
-}
-
-impl Locked {
-    /// Completes [`Kernel::open`].
-    ///
-    /// # Errors
-    ///
-    /// The same as of [`Kernel::open`].
-    pub fn open(self, settings: &Settings) -> Result<Opened> {
-        match Kernel::open_with(self.pins, settings) {
-            // Nothing else would remove the new maps and detach the program.
-            Err(error) if self.fresh => Err(match detach_all(&settings.bpffs) {
-                Ok(_interfaces) => error,
-                Err(left) => error.context(format!("the clean-up failed too ({left:#})")),
-            }),
-            opened => opened,
-        }
-    }
-}
-
 impl Kernel {
-    /// Loads the program, or takes over what an earlier controller left, and attaches it.
-    ///
-    /// # Errors
-    ///
-    /// If an interface does not exist or has another XDP program, another controller owns the pins,
-    /// or the kernel refuses.
-    pub fn open(settings: &Settings) -> Result<Opened> {
-        Self::lock(settings)?.open(settings)
-    }
-
-    /// The quick first step of [`open`](Self::open): checks that the interfaces exist and that no
-    /// other controller is running, and takes the lock.
-    ///
-    /// # Errors
-    ///
-    /// If one of these checks fails, or the kernel lacks a requirement.
-    pub fn lock(settings: &Settings) -> Result<Locked> {
-        if settings.interfaces.len() > INTERFACES {
-            bail!(
-                "at most {} interfaces are possible; these are {}",
-                INTERFACES,
-                settings.interfaces.len()
-            );
-        }
-        requirements::check()?;
-        // If at least one interface exists or is protected, a missing one is waited for.
-        let mut missing = settings.interfaces.iter().map(|name| attach::usable(name));
-        if let Some(Err(error)) = missing.next()
-            && missing.all(|usable| usable.is_err())
-            && pins::protected(&settings.bpffs)?.is_empty()
-        {
-            return Err(error);
-        }
-        let pins = Pins::open(&settings.bpffs)?;
-        let fresh = pins.is_empty()?;
-        Ok(Locked { pins, fresh })
-    }
-
-    fn open_with(pins: Pins, settings: &Settings) -> Result<Opened> {
-        let mut notes = Vec::new();
-        let lines = lines_for(settings.bans);
-        let saved = reuse(&pins, settings, lines, &mut notes)?;
-        let (slots, unwanted) = slots(&pins, &settings.interfaces)?;
-        notes.extend(slots.iter().filter_map(Slot::renamed));
-
-        let mut guards = Vec::new();
-        for slot in &slots {
-            let mut program = load(&pins, settings.bans_ipv6, lines, slot.number, &slot.name)?;
-            // Load now, while all of its maps are open, even if the interface appears only later.
-            attach::load(&mut program)?;
-            // If the classifier cannot be loaded, attaching it reports the error.
-            let _said_later = egress::load(&mut program);
-            guards.push(Guard::new(slot, program));
-        }
-        let Some(first) = guards.first_mut().map(|guard| &mut guard.program) else {
-            bail!("no interface to protect; name one with `-i` or `interfaces:`");
-        };
-        let mut config = ConfigMap::new(take(first, maps::CONFIG)?)?;
-        let seed = seed(&mut config)?;
-        let capacity = usize::try_from(settings.bans)?;
-        let table = BanTable::new(Memory::of(data(take(first, maps::BANS_V4)?)?)?, seed, capacity);
-        let gate = Presence::new(Memory::of(data(take(first, maps::PRESENCE)?)?)?, seed);
-        let mut kernel = Self {
-            guards: Vec::new(),
-            bans: Bans::new(
-                table,
-                HashMap::try_from(take(first, maps::BANS_V6)?)?,
-                LpmTrie::try_from(take(first, maps::BAN_NETS)?)?,
-                gate,
-            )?,
-            config,
-            seed,
-            trusted: LpmTrie::try_from(take(first, maps::TRUSTED)?)?,
-            trust_gate: Memory::of(data(take(first, maps::TRUST_GATE)?)?)?,
-            trusted_networks: Vec::new(),
-            trusted_by_route: settings.trusted_by_route,
-            known: HashMap::try_from(take(first, maps::KNOWN)?)?,
-            known_gate: Memory::of(data(take(first, maps::KNOWN_GATE)?)?)?,
-            crowds: Memory::of(data(take(first, maps::CROWDS)?)?)?,
-            learned: Array::try_from(take(first, maps::LEARNED)?)?,
-            flooders: HashMap::try_from(take(first, maps::FLOODERS)?)?,
-            challenged: HashMap::try_from(take(first, maps::CHALLENGED)?)?,
-            signatures: SignatureMap::try_from(take(first, maps::SIGNATURES)?)?,
-            ports: Array::try_from(take(first, maps::PORTS)?)?,
-            open_to: Array::try_from(take(first, maps::GUARDS)?)?,
-            port_settings: (settings.sip.clone(), settings.ports.clone(), Guarded::default()),
-            visits: Visits::new(take(first, maps::VISITED)?)?,
-            user_agents: settings.signatures.user_agents.clone(),
-            seen: Array::try_from(take(first, maps::SEEN)?)?,
-            counters: Counters::new(take(first, maps::COUNTERS)?)?,
-            capacity: settings.bans,
-            remember: settings.peers.remember,
-            prefix_bytes: settings.limits.tcp_bytes.prefix,
-            mode: settings.mode,
-            checks: 0,
-            bans_ipv6: settings.bans_ipv6,
-            unread: Unread::default(),
-            heart: Heart::open(take(first, maps::BEAT)?, settings.unattended_after)?,
-            pins,
-        };
-        let events = Events::new(take(first, maps::EVENTS)?)?;
-        let responses = Responses::new(take(first, maps::WIRE)?)?;
-        let geo = GeoTable::new(take(first, maps::GEO_V4)?, take(first, maps::GEO_V6)?)?;
-        let clocks = clocks::measure(first)?;
-
-        saved.iter().try_for_each(|entry| kernel.ban(entry))?;
-        let bans = kernel.bans.held()?;
-        kernel.own(&settings.own)?;
-        kernel.trust(&settings.trusted)?;
-        kernel.write(settings, clocks)?;
-        for slot in slots.iter().filter(|slot| slot.fresh) {
-            kernel.counters.clear(slot.number)?;
-        }
-        let mut refused = None;
-        for guard in &mut guards {
-            if let Err(error) = guard.begin(&kernel.pins, settings.mode) {
-                // A program that was attached before remains attached. If the mode in the configuration
-                // is not possible, the administrator must change the configuration.
-                if settings.mode != Wanted::Auto && guard.has_ours(&kernel.pins) {
-                    return Err(error);
-                }
-                guard.interface.unprotected = Some(format!("{error:#}"));
-                refused = refused.or(Some(error));
-            }
-            notes.extend(guard.amiss());
-        }
-        if let (Some(error), true) = (refused, guards.iter().all(Guard::is_bare)) {
-            return Err(error);
-        }
-        kernel.guards = guards;
-        // Last, so that a start that fails above leaves these links unchanged.
-        let missing = kernel.guards.iter().find(|guard| guard.index.is_none());
-        for link in &unwanted {
-            let name = link.name();
-            if let Some(Guard { pin, .. }) = missing {
-                // The configured name may be a mistyped name of this interface.
-                notes.push(format!(
-                    "`{name}` is not among the interfaces, but keeps the program until `{pin}` \
-                     exists"
-                ));
-                continue;
-            }
-            remove_link(kernel.pins.directory(), link)?;
-            notes.push(format!("detached the program from `{name}`, which is now unprotected"));
-        }
-        let silence = kernel.beat(clock::now());
-        Ok(Opened { kernel, events, geo, responses, bans, silence, notes })
-    }
-
     /// Writes a heartbeat for the program. Returns the previous one if the filter has been without a
     /// controller since.
     pub fn beat(&mut self, now: KernelTime) -> Option<LastBeat> {
@@ -316,7 +111,7 @@ impl Kernel {
         let old = self.config.get()?;
         self.trusted_by_route = settings.trusted_by_route;
         self.user_agents.clone_from(&settings.signatures.user_agents);
-        self.remember = settings.peers.remember;
+        self.peers.remember = settings.peers.remember;
         self.prefix_bytes = settings.limits.tcp_bytes.prefix;
         self.heart.set_after(settings.unattended_after);
         self.write(settings, Clocks { epoch: old.jiffies_epoch, tick: old.tick })
@@ -384,7 +179,7 @@ impl Kernel {
         notes.extend(checked.err().map(|error| format!("the limits after maintenance: {error:#}")));
         self.checks = self.checks.wrapping_add(1);
         if self.checks.is_multiple_of(CHECKS_PER_PRUNING) {
-            self.forget_peers(clock::now());
+            self.peers.forget(clock::now(), &self.unread);
         }
         for guard in &mut self.guards {
             guard.check(&self.pins, self.mode, &mut notes);
@@ -438,7 +233,7 @@ impl Kernel {
 
     /// The programs, in which `aya-log` finds its map.
     #[cfg(feature = "trace")]
-    pub fn programs(&mut self) -> impl Iterator<Item = &mut Ebpf> {
+    pub fn programs(&mut self) -> impl Iterator<Item = &mut aya::Ebpf> {
         self.guards.iter_mut().map(|guard| &mut guard.program)
     }
 
@@ -452,33 +247,6 @@ impl Kernel {
             self.config.set(&config)?;
         }
         Ok(())
-    }
-
-    /// Makes room among the known peers: removes those that have expired, and the oldest of a network
-    /// that has more than its limit.
-    fn forget_peers(&mut self, now: KernelTime) {
-        // All peers are needed: a missing one would be omitted from the counts and the gate.
-        let Some(peers) = self.peers() else { return };
-        let peers = peers.into_iter().map(|(key, peer)| (Address::from_words(key), peer.until));
-        let (mut there, gone): (Vec<_>, Vec<_>) = peers.partition(|(_, until)| *until > now.0);
-        let counted = Counted::of(&mut there, self.seed);
-        counted.write(self.crowds.as_ref());
-        let gone = gone.iter().map(|(peer, _)| peer);
-        let gone: Vec<_> = gone.chain(&counted.surplus).map(|peer| peer.words()).collect();
-        for key in &gone {
-            // If the program has renewed the peer in the meantime, it will enter it again at its next
-            // packet.
-            let removed = unless_missing(self.known.remove(key));
-            self.unread.or_note("forget a known peer", removed);
-        }
-        if !gone.is_empty() {
-            // A peer that the program enters between the two steps has no bit for a moment. The program
-            // sets the bit after the entry, so that the second step includes it.
-            let closed =
-                self.known_bits().map(|bits| gates::close(self.known_gate.as_ref(), &bits));
-            let opened = self.known_bits().map(|bits| gates::open(self.known_gate.as_ref(), &bits));
-            self.unread.or_note("rebuild the gate of known peers", closed.and(opened));
-        }
     }
 
     /// Writes the map of trusted networks.
@@ -498,17 +266,6 @@ impl Kernel {
         };
         write_trusted(&mut self.trusted, &trusted)
     }
-
-    /// The bits of the gate for exactly the present known peers.
-    fn known_bits(&self) -> Result<Vec<u64>> {
-        let known = batch::entries::<[u64; 2], Peer>(self.known.map().fd())?;
-        Ok(gates::known(known.into_iter().map(|(key, _)| Address::from_words(key)), self.seed))
-    }
-
-    /// The known peers including expired ones; `None` if the kernel refuses.
-    fn peers(&self) -> Option<Vec<([u64; 2], Peer)>> {
-        self.unread.or_note("read the known peers", batch::entries(self.known.map().fd()))
-    }
 }
 
 impl Datapath for Kernel {
@@ -518,7 +275,7 @@ impl Datapath for Kernel {
 
     fn unban(&mut self, address: IpAddr) -> Result<()> {
         self.bans.unban(address)?;
-        floods::forgive(&mut self.flooders, &mut self.known, address)
+        floods::forgive(&mut self.flooders, &mut self.peers.known, address)
     }
 
     fn ban_network(&mut self, entry: &NetworkEntry) -> Result<()> {
@@ -527,7 +284,7 @@ impl Datapath for Kernel {
 
     fn unban_network(&mut self, network: IpNet) -> Result<()> {
         self.bans.unban_network(network)?;
-        floods::forgive_network(&mut self.flooders, &mut self.known, network)
+        floods::forgive_network(&mut self.flooders, &mut self.peers.known, network)
     }
 
     fn own(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<()> {
@@ -594,45 +351,23 @@ impl Datapath for Kernel {
     }
 
     fn know(&mut self, address: IpAddr, now: KernelTime) -> Result<()> {
-        let address = Address::from(address);
-        let key = address.words();
-        let old = if_there(self.known.get(&key, 0)).context("read a known peer")?;
-        if old.is_none() && !crowds::join(self.crowds.as_ref(), address, self.seed) {
-            bail!("there are too many known peers of its network");
-        }
-        let old = old.unwrap_or_default();
-        let until = now.after(self.remember).0;
-        // The entry before its bit, see `forget_peers`.
-        self.known
-            .insert(key, Peer { until, ..old }, 0)
-            .context("there are too many known peers")?;
-        gates::add_known(self.known_gate.as_ref(), address, self.seed);
-        Ok(())
+        self.peers.know(address, now)
     }
 
     fn known(&self, address: IpAddr) -> Option<KnownPeer> {
-        let peer = if_there(self.known.get(&Address::from(address).words(), 0));
-        let peer = self.unread.or_note("read a known peer", peer)??;
-        let until = KernelTime(peer.until);
-        (until > clock::now()).then_some(KnownPeer { until, passed: peer.passed })
+        self.peers.get(address, &self.unread)
     }
 
     fn known_in(&self, network: IpNet, now: KernelTime) -> Vec<IpAddr> {
-        let known = self.peers().unwrap_or_default().into_iter();
-        let known = known.filter(|(_, peer)| peer.until > now.0);
-        let addresses = known.map(|(key, _)| IpAddr::from(Address::from_words(key)));
-        addresses.filter(|address| network.contains(address)).collect()
+        self.peers.inside(network, now, &self.unread)
     }
 
     fn learning(&self) -> Learning {
-        self.unread.or_note("what was learned", self.learned.get(&0, 0)).unwrap_or_default()
+        self.peers.learning(&self.unread)
     }
 
     fn known_count(&self) -> u64 {
-        let now = clock::now().0;
-        let known = self.peers().unwrap_or_default().into_iter();
-        let known = known.filter(|(_, peer)| peer.until > now);
-        u64::try_from(known.count()).unwrap_or(u64::MAX)
+        self.peers.count(&self.unread)
     }
 
     fn seen(&self, address: IpAddr, now: KernelTime) -> bool {
@@ -717,24 +452,6 @@ impl Datapath for Kernel {
     }
 }
 
-fn load(pins: &Pins, bans_ipv6: u32, lines: u32, slot: u32, name: &str) -> Result<Ebpf> {
-    let loopback = u32::from(name == "lo");
-    let mut loader = EbpfLoader::new();
-    loader
-        .override_global(abi::INTERFACE_SLOT, &slot, true)
-        .override_global(abi::LOOPBACK, &loopback, true)
-        .map_max_entries(maps::BANS_V4, entries_for(lines))
-        .map_max_entries(maps::BANS_V6, bans_ipv6);
-    for name in maps::PINNED {
-        loader.map_pin_path(name, pins.map(name));
-    }
-    loader.load(OBJECT).context("load the XDP program and its maps (this needs Linux 6.1 and root)")
-}
-
-fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
-    ebpf.take_map(name).with_context(|| format!("the object has no map `{name}`"))
-}
-
 /// Changes the map of trusted networks to exactly these.
 fn write_trusted(
     map: &mut LpmTrie<MapData, [u64; 2], u32>,
@@ -758,21 +475,4 @@ fn write_trusted(
         map.remove(key).context("remove a network that is no longer trusted")?;
     }
     Ok(())
-}
-
-/// A random number other than zero.
-/// The secret of the hashes. It is kept over restarts, because all hashed positions in the maps depend on it.
-fn seed(config: &mut ConfigMap<MapData>) -> Result<u64> {
-    let mut old = config.get()?;
-    if old.seed == 0 {
-        old.seed = random()?;
-        config.set(&old)?;
-    }
-    Ok(old.seed)
-}
-
-fn random() -> Result<u64> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).context("get random bytes")?;
-    Ok(u64::from_ne_bytes(bytes) | 1)
 }

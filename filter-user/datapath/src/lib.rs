@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `port` | the daemon's interface to the kernel: the trait [`Datapath`] and its types |
 //! | `kernel` | [`Kernel`]: opens, writes and reads the maps, and monitors the interfaces |
+//! | `peers` | the maps of known peers |
 //! | `reuse` | the pinned maps of an earlier daemon |
 //! | `settings`, `configure`, `config_map` | the settings, their form for the program, and the switch to them |
 //! | `bans`, `trust`, `crowds`, `geo` | the maps of bans, of trusted networks, of counts of known peers, and of countries |
@@ -41,6 +42,7 @@ mod mapped;
 mod netlink;
 mod network;
 mod object;
+mod peers;
 mod pinned;
 mod pins;
 mod port;
