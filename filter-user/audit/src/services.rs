@@ -109,17 +109,8 @@ const fn open(
     reason: &'static str,
     remedy: Remedy,
 ) -> Service {
-    Service {
-        name,
-        port,
-        transports,
-        bind: Any,
-        severity,
-        reason,
-        remedy,
-        everywhere: true,
-        page: Some(NETWORK),
-    }
+    let service = local(name, port, severity, reason, remedy);
+    Service { transports, bind: Any, everywhere: true, ..service }
 }
 
 const fn everywhere(service: Service) -> Service {
@@ -139,17 +130,8 @@ const fn other(
     reason: &'static str,
     remedy: Remedy,
 ) -> Service {
-    Service {
-        name,
-        port,
-        transports,
-        bind: Local,
-        severity,
-        reason,
-        remedy,
-        everywhere: true,
-        page: None,
-    }
+    let service = local(name, port, severity, reason, remedy);
+    Service { transports, everywhere: true, page: None, ..service }
 }
 
 const CONSUL: Remedy = Words(
