@@ -28,11 +28,9 @@ section! {
         servers: Vec<FleetServer> = Vec::new(),
             "The NATS servers of the fleet, with `tls`; without any, the fleet is off. `nats` is possible for a \
              server on this host only.",
-            Several(
-                SERVERS_MAX,
-                "a list of servers such as `[\"tls://nats-1.example:4222\"]`",
+            Items(SERVERS_MAX, "a list of servers such as `[\"tls://nats-1.example:4222\"]`", &[
                 "tls://nats-1.example:4222",
-            );
+            ]);
         host: Option<FleetHost> = None,
             "The name of this host in the fleet. `\"\"` takes the host's own name.",
             OrNone("a name, or `\"\"` for the host's own", "pbx-1");
@@ -59,7 +57,7 @@ section! {
         accept: FleetAccept = FleetAccept::default() => section "accept";
         cut: Vec<FleetHost> = Vec::new(),
             "Hosts whose bans do not count.",
-            Several(LIST_MAX, "a list of hosts such as `[pbx-3]`", "pbx-3");
+            Items(LIST_MAX, "a list of hosts such as `[pbx-3]`", &["pbx-3"]);
     }
 }
 

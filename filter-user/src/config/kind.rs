@@ -7,7 +7,6 @@ mod feeds;
 mod hosts;
 mod lists;
 mod numbers;
-mod several;
 mod texts;
 
 use serde_json::Value as Json;
@@ -15,10 +14,9 @@ use serde_json::Value as Json;
 pub(super) use self::feeds::Format;
 pub(super) use self::hosts::Hosts;
 pub(super) use self::lists::{
-    Files, Interfaces, Items, Journal, Logs, Multipliers, Places, Ports, Services, UserAgents,
+    Files, Interfaces, Items, Multipliers, Places, Ports, Services, UserAgents,
 };
 pub(super) use self::numbers::{Count, Factor, Length, Port, Rate, Time, TimeOrZero};
-pub(super) use self::several::Several;
 pub(super) use self::texts::{
     Choice, Flag, OptionalPath, OptionalScope, OrNone, Path, Scope, Text, Word,
 };

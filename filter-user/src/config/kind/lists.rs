@@ -11,10 +11,7 @@ use super::numbers::decimal;
 use super::texts::absolute_path;
 use super::{Kind, Read, Wrong, at_most, is_invisible, many};
 use crate::config::yaml::Node;
-use crate::config::{
-    JournalMatch, LOGS_MAX, LogPattern, MULTIPLIERS_MAX, PortRange, Service, USER_AGENTS_MAX,
-    UserAgent,
-};
+use crate::config::{MULTIPLIERS_MAX, PortRange, Service, USER_AGENTS_MAX, UserAgent};
 use crate::duration::snippet;
 
 /// The longest interface name in bytes: Linux's `IFNAMSIZ` without the final NUL.
@@ -141,28 +138,6 @@ impl Kind for Services<'_> {
     }
 }
 
-/// Files, or patterns of their names.
-pub(crate) struct Logs<'a>(pub(crate) &'a mut Vec<LogPattern>);
-
-impl Kind for Logs<'_> {
-    fn read(&mut self, node: &Node) -> Read<()> {
-        *self.0 = at_most(node, LOGS_MAX, many(node, |scalar| scalar.text.parse())?)?;
-        Ok(())
-    }
-
-    fn value(&self) -> Json {
-        self.0.iter().map(|log| Json::from(log.as_str())).collect()
-    }
-
-    fn expected(&self) -> String {
-        "a list of logs such as `[/var/log/nginx/error.log]`".into()
-    }
-
-    fn example(&self) -> Json {
-        json!(["/var/log/nginx/*error.log"])
-    }
-}
-
 /// Absolute paths, at most so many.
 pub(crate) struct Files<'a>(pub(crate) &'a mut Vec<PathBuf>, pub(crate) usize);
 
@@ -210,28 +185,6 @@ impl Kind for Places<'_> {
 
     fn example(&self) -> Json {
         json!(["DE", "AS3320"])
-    }
-}
-
-/// Matches of the journal.
-pub(crate) struct Journal<'a>(pub(crate) &'a mut Vec<JournalMatch>);
-
-impl Kind for Journal<'_> {
-    fn read(&mut self, node: &Node) -> Read<()> {
-        *self.0 = at_most(node, LOGS_MAX, many(node, |scalar| scalar.text.parse())?)?;
-        Ok(())
-    }
-
-    fn value(&self) -> Json {
-        self.0.iter().map(|wanted| Json::from(wanted.to_string())).collect()
-    }
-
-    fn expected(&self) -> String {
-        "a list of journal matches such as `[_SYSTEMD_UNIT=nginx.service]`".into()
-    }
-
-    fn example(&self) -> Json {
-        json!(["_SYSTEMD_UNIT=nginx.service"])
     }
 }
 

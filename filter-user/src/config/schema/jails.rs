@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::config::kind;
 use crate::config::schema::{Field, Section, field};
 use crate::config::{
-    FilterName, GuessingSettings, Increment, JailSettings, OwnJail, RECIDIVE, Unproven, Weights,
+    FilterName, GuessingSettings, Increment, JailSettings, LOGS_MAX, OwnJail, RECIDIVE, Unproven,
+    Weights,
 };
 use crate::duration;
 
@@ -197,13 +198,23 @@ fn log_fields<'a>(
             "log",
             "The logs to read. The wildcards `*`, `?` and `[...]` also match files that appear \
              later.",
-            kind::Logs(log),
+            kind::Items(
+                log,
+                LOGS_MAX,
+                "a list of logs such as `[/var/log/nginx/error.log]`",
+                &["/var/log/nginx/*error.log"],
+            ),
         ),
         at.field(
             "journal",
             "The entries to read from systemd's journal, as `FIELD=VALUE`. An entry that matches \
              any of them is read.",
-            kind::Journal(journal),
+            kind::Items(
+                journal,
+                LOGS_MAX,
+                "a list of journal matches such as `[_SYSTEMD_UNIT=nginx.service]`",
+                &["_SYSTEMD_UNIT=nginx.service"],
+            ),
         ),
         at.field(
             "proven",
