@@ -2,12 +2,13 @@
 
 use std::io::Write;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use api::{
     AllowChanged, Allowed, Allows, EndedBan, HistoryEvent, HistoryPage, HistoryRow, TuneChanged,
 };
 
 use crate::report::{count, left, line, shown_text, table, unless_durable, when};
+use crate::rows::{self, Form};
 
 /// `allow`.
 pub fn allowed(changed: &AllowChanged) -> String {
@@ -80,35 +81,15 @@ pub fn set(changed: &TuneChanged) -> String {
 pub fn history(
     mut page: impl FnMut(Option<i64>) -> Result<HistoryPage>,
     json: bool,
-    mut out: impl Write,
+    out: impl Write,
 ) -> Result<()> {
-    const WRITE: &str = "write to standard output";
-    let (mut before, mut is_first) = (None, true);
-    loop {
-        let HistoryPage { history, next } = page(before)?;
-        for row in &history {
-            let text = if json {
-                let head = if is_first { "{\n  \"history\": [\n    " } else { ",\n    " };
-                let row = serde_json::to_string_pretty(row)?.replace('\n', "\n    ");
-                format!("{head}{row}")
-            } else {
-                happened(row)
-            };
-            out.write_all(text.as_bytes()).context(WRITE)?;
-            is_first = false;
-        }
-        before = next;
-        if before.is_none() {
-            break;
-        }
-    }
-    let end = match (json, is_first) {
-        (true, true) => "{\n  \"history\": []\n}\n",
-        (true, false) => "\n  ]\n}\n",
-        (false, true) => "no ban has ended, and nothing has been changed manually\n",
-        (false, false) => "",
+    let form = Form {
+        name: "history",
+        text: |row, _is_first| happened(row),
+        none: "no ban has ended, and nothing has been changed manually\n",
     };
-    out.write_all(end.as_bytes()).and_then(|()| out.flush()).context(WRITE)
+    let page = |before| page(before).map(|HistoryPage { history, next }| (history, next));
+    rows::write(&form, json, page, out)
 }
 
 /// An entry of the history: its time and network, and below that the event.

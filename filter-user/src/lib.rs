@@ -56,6 +56,7 @@ pub mod page;
 pub mod parse;
 pub mod report;
 pub mod rhythms;
+mod rows;
 pub mod source;
 pub mod test_log;
 pub mod top;

@@ -3,11 +3,12 @@
 use std::io::Write;
 use std::net::IpAddr;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use api::{JailCounts, JailReport, JailTotal, Jails, Peer, PeersPage, Rule, Source, State, Status};
 use serde::Serialize;
 
 use crate::report::{count, left, line, shown_text, when, when_exactly};
+use crate::rows::{self, Form};
 
 /// A jail with its sources.
 #[derive(Clone, Debug, Serialize)]
@@ -117,40 +118,17 @@ pub fn jail(Jail { report: jail, sources, enforcing }: &Jail) -> String {
 pub fn peers(
     mut page: impl FnMut(Option<IpAddr>) -> Result<PeersPage>,
     json: bool,
-    mut out: impl Write,
+    out: impl Write,
 ) -> Result<()> {
-    const WRITE: &str = "write to standard output";
-    let (mut after, mut is_first) = (None, true);
-    loop {
-        let PeersPage { peers, next } = page(after)?;
-        for peer in &peers {
-            let text = if json {
-                let head = if is_first { "{\n  \"peers\": [\n    " } else { ",\n    " };
-                format!("{head}{}", serde_json::to_string_pretty(peer)?.replace('\n', "\n    "))
-            } else {
-                let head = if is_first {
-                    row("ADDRESS", "UNTIL", "LEFT", "PACKETS")
-                } else {
-                    String::new()
-                };
-                let Peer { address, until, passed } = peer;
-                head + &row(&address.to_string(), &when(until), &left(until), &passed.to_string())
-            };
-            out.write_all(text.as_bytes()).context(WRITE)?;
-            is_first = false;
-        }
-        after = next;
-        if after.is_none() {
-            break;
-        }
-    }
-    let end = match (json, is_first) {
-        (true, true) => "{\n  \"peers\": []\n}\n",
-        (true, false) => "\n  ]\n}\n",
-        (false, true) => "no peers are known\n",
-        (false, false) => "",
-    };
-    out.write_all(end.as_bytes()).and_then(|()| out.flush()).context(WRITE)
+    let form = Form { name: "peers", text: peer, none: "no peers are known\n" };
+    let page = |after| page(after).map(|PeersPage { peers, next }| (peers, next));
+    rows::write(&form, json, page, out)
+}
+
+/// A peer, below the names of the columns if it is the first.
+fn peer(Peer { address, until, passed }: &Peer, is_first: bool) -> String {
+    let head = if is_first { row("ADDRESS", "UNTIL", "LEFT", "PACKETS") } else { String::new() };
+    head + &row(&address.to_string(), &when(until), &left(until), &passed.to_string())
 }
 
 fn row(address: &str, until: &str, left: &str, packets: &str) -> String {

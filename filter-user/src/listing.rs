@@ -10,6 +10,7 @@ use api::{BANS_MAX, BanOrder, BanPlace, BanRow, BansPage, BansQuery};
 use ipnet::IpNet;
 
 use crate::cli::Sort;
+use crate::rows::{WRITE, document_end, document_row};
 use crate::{ban_list, report};
 
 /// Up to this many bans are listed with the newest first. More are listed by network, as they arrive,
@@ -129,14 +130,17 @@ pub fn export(
         let BansPage { bans, next, .. } = page(after)?;
         for row in &bans {
             let line = ban_list::write(row);
-            out.write_all(line.as_bytes()).context("write to standard output")?;
+            out.write_all(line.as_bytes()).context(WRITE)?;
         }
         after = next;
         if after.is_none() {
-            return out.flush().context("write to standard output");
+            return out.flush().context(WRITE);
         }
     }
 }
+
+/// The name of the list in a document.
+const BANS: &str = "bans";
 
 struct List<W> {
     out: W,
@@ -149,27 +153,23 @@ impl<W: Write> List<W> {
     fn write(&mut self, rows: &[BanRow], enforcing: bool) -> Result<()> {
         let is_first = self.rows == 0;
         self.rows += rows.len();
-        let written = if self.json {
+        if self.json {
             rows.iter().enumerate().try_for_each(|(place, row)| {
-                let head = if is_first && place == 0 { "{\n  \"bans\": [\n" } else { ",\n" };
-                let row = serde_json::to_string_pretty(row)?.replace('\n', "\n    ");
-                write!(self.out, "{head}    {row}")
+                let row = document_row(BANS, row, is_first && place == 0)?;
+                self.out.write_all(row.as_bytes()).context(WRITE)
             })
         } else {
-            self.out.write_all(report::bans(rows, enforcing, is_first).as_bytes())
-        };
-        written.context("write to standard output")
+            self.out.write_all(report::bans(rows, enforcing, is_first).as_bytes()).context(WRITE)
+        }
     }
 
     fn end(&mut self, enforcing: bool) -> Result<()> {
-        let written = match (self.json, self.rows) {
-            (true, 0) => {
-                writeln!(self.out, "{{\n  \"bans\": [],\n  \"enforcing\": {enforcing}\n}}")
-            }
-            (true, _) => writeln!(self.out, "\n  ],\n  \"enforcing\": {enforcing}\n}}"),
-            (false, _) => Ok(()),
+        let end = if self.json {
+            document_end(BANS, self.rows == 0, &format!(",\n  \"enforcing\": {enforcing}"))
+        } else {
+            String::new()
         };
-        written.and_then(|()| self.out.flush()).context("write to standard output")
+        self.out.write_all(end.as_bytes()).and_then(|()| self.out.flush()).context(WRITE)
     }
 }
 
