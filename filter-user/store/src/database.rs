@@ -1,32 +1,30 @@
 //! The database file: opens, reads and writes it.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File, OpenOptions};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use log::warn;
 use nix::unistd::{AccessFlags, access};
 use rusqlite::config::DbConfig;
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags, Row, Statement, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
 use super::aside::with;
 use super::copy::Copy;
 use super::failure::Failure;
 use super::history::{self, HistoryQuery, Past};
-use super::pending::{Batch, Change};
-use super::rows::{self, KeptEvidence, KeyColumns, NetworkBytes, Offences};
+use super::offences::{self, OffencesRow};
+use super::pending::Batch;
+use super::rows::{KeptEvidence, NetworkBytes, Offences};
 use super::times::Clock;
 use super::traffic::{self, Traffic, TrafficQuery};
-use super::{Found, Kept, Names, decisions, jail_records, positions, schema, totals};
-use detection::ban::{Ban, Entry, Key, Origin};
+use super::{Found, Kept, Names, bans, decisions, jail_records, positions, schema, totals};
+use detection::ban::{Entry, Key};
 use detection::clock::Moment;
-use detection::escalation::{Bounds, Offender, Pardon, Record};
+use detection::escalation::Bounds;
 
 /// The most bans whose evidence is shown for one address, and the most jails whose earlier bans are
 /// shown.
@@ -64,68 +62,11 @@ pub(super) struct Contents {
     pub(super) offences: Vec<OffencesRow>,
 }
 
-/// The bans of an address by one jail, as in the table.
-#[derive(Debug)]
-pub(super) struct OffencesRow {
-    network: IpNet,
-    jail: String,
-    bans: u32,
-    proven: u32,
-    last: i64,
-    until: i64,
-    last_proven: Option<i64>,
-}
-
-impl OffencesRow {
-    fn new(who: Offender, record: &Record, names: &Names, clock: &Clock) -> Self {
-        Self {
-            network: who.address.into(),
-            jail: names.jails.name(Origin::Jail(who.jail)).to_owned(),
-            bans: record.bans,
-            proven: record.proven,
-            last: clock.utc(record.last),
-            until: clock.utc(record.until),
-            last_proven: record.last_proven.map(|at| clock.utc(at)),
-        }
+impl Contents {
+    fn take(&mut self, bans: bans::Found) {
+        let bans::Found { in_force, ended, unread } = bans;
+        (self.kept.bans, self.kept.ended, self.unread) = (in_force, ended, unread);
     }
-
-    /// `None` if the jail is no longer known.
-    pub(super) fn record(&self, names: &Names, now: &Clock) -> Option<(Offender, Record)> {
-        let Some(Origin::Jail(jail)) = names.jails.origin(&self.jail) else { return None };
-        let who = Offender { address: self.network.addr(), jail };
-        let record = Record {
-            bans: self.bans,
-            proven: self.proven,
-            last: now.moment(self.last),
-            until: now.moment(self.until),
-            last_proven: self.last_proven.map(|at| now.moment(at)),
-        };
-        Some((who, record))
-    }
-
-    fn write(&self, put: &mut Statement<'_>) -> Result<(), Failure> {
-        let network = NetworkBytes::new(self.network);
-        put.execute(params![
-            network.as_slice(),
-            self.jail,
-            self.bans,
-            self.proven,
-            self.last,
-            self.until,
-            self.last_proven,
-        ])?;
-        Ok(())
-    }
-}
-
-const PUT_OFFENCES: &str = "INSERT OR REPLACE INTO offences
-    (network, jail, bans, proven, last, until, last_proven) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-
-/// The kind of a row.
-enum Read {
-    InForce(Entry),
-    Ended(Key),
-    Unread,
 }
 
 impl Database {
@@ -185,12 +126,14 @@ impl Database {
     pub(super) fn load(&mut self, names: &Names) -> Result<Contents, Failure> {
         let now = self.clock.clone();
         let mut contents = Contents::default();
-        read_bans(&self.connection, &now, names, "", &mut contents)?;
+        let mut found = bans::Found::default();
+        bans::read(&self.connection, &now, names, "", &mut found)?;
+        contents.take(found);
         contents.kept.positions = positions::read(&self.connection)?;
         contents.kept.jail_records = jail_records::read(&self.connection, &now, self.findtime)?;
         contents.kept.decisions = decisions::read(&self.connection)?;
         contents.kept.totals = totals::read(&self.connection, &now)?;
-        read_offences(&self.connection, &mut contents.offences)?;
+        offences::read(&self.connection, &mut contents.offences)?;
         let known = contents.offences.iter().filter_map(|row| row.record(names, &now));
         contents.kept.offences = known.collect();
         let sql = "SELECT ahead FROM clocks WHERE id = ?1";
@@ -239,8 +182,8 @@ impl Database {
             shift(&transaction, self.clock_id, &self.clock, now).map_err(sure)?;
         }
         let clock = if now.has_stepped_since(&self.clock) { now } else { &self.clock };
-        write_bans(&transaction, batch, names, clock, self.clock_id).map_err(sure)?;
-        write_offences(&transaction, batch, names, clock).map_err(sure)?;
+        bans::write(&transaction, batch, names, clock, self.clock_id).map_err(sure)?;
+        offences::write(&transaction, batch, names, clock).map_err(sure)?;
         positions::write(&transaction, &batch.positions).map_err(sure)?;
         let decided = batch.decisions.iter().map(|(key, value)| (key, value.as_ref()));
         decisions::write(&transaction, decided).map_err(sure)?;
@@ -324,12 +267,7 @@ impl Database {
     /// Writes the contents that were read from a broken file.
     pub(super) fn restore(&mut self, contents: &Contents) -> Result<(), Failure> {
         let transaction = self.connection.transaction()?;
-        {
-            let mut put = transaction.prepare(PUT_OFFENCES)?;
-            for row in &contents.offences {
-                row.write(&mut put)?;
-            }
-        }
+        offences::restore(&transaction, &contents.offences)?;
         positions::write(&transaction, &contents.kept.positions)?;
         let decided = contents.kept.decisions.iter().map(|(key, value)| (key, Some(value)));
         decisions::write(&transaction, decided)?;
@@ -356,11 +294,12 @@ impl Database {
         history::read(&self.connection, query, now)
     }
 
-    /// What is known of offenders with these networks, and of the bans of exactly these networks.
+    /// A part of the recorded traffic.
     pub(super) fn traffic(&self, query: &TrafficQuery) -> Result<Vec<Traffic>, Failure> {
         traffic::read(&self.connection, query)
     }
 
+    /// What is known of offenders with these networks, and of the bans of exactly these networks.
     pub(super) fn look_up(&self, networks: &BTreeSet<IpNet>) -> Result<Found, Failure> {
         let mut found = Found::default();
         for network in networks {
@@ -447,21 +386,23 @@ fn read_all(
     findtime: Duration,
 ) -> (Contents, bool) {
     let mut contents = Contents::default();
-    let bans = read_bans(connection, now, names, "", &mut contents);
+    let mut found = bans::Found::default();
+    let bans = bans::read(connection, now, names, "", &mut found);
     if bans.is_err() {
-        let mut behind = Contents::default();
-        let _broken = read_bans(connection, now, names, "ORDER BY network DESC", &mut behind);
-        let mut seen: HashSet<Key> = contents.kept.bans.iter().map(Entry::key).collect();
-        behind.kept.bans.retain(|entry| seen.insert(entry.key()));
-        contents.kept.bans.append(&mut behind.kept.bans);
-        contents.kept.bans.sort_by_key(Entry::key);
-        contents.kept.ended.append(&mut behind.kept.ended);
+        let mut behind = bans::Found::default();
+        let _broken = bans::read(connection, now, names, "ORDER BY network DESC", &mut behind);
+        let mut seen: HashSet<Key> = found.in_force.iter().map(Entry::key).collect();
+        behind.in_force.retain(|entry| seen.insert(entry.key()));
+        found.in_force.append(&mut behind.in_force);
+        found.in_force.sort_by_key(Entry::key);
+        found.ended.append(&mut behind.ended);
     }
+    contents.take(found);
     let positions = positions::read(connection);
     let jail_records = jail_records::read(connection, now, findtime);
     let decisions = decisions::read(connection);
     let totals = totals::read(connection, now);
-    let offences = read_offences(connection, &mut contents.offences);
+    let offences = offences::read(connection, &mut contents.offences);
     let complete = bans.is_ok() && positions.is_ok() && jail_records.is_ok() && offences.is_ok();
     contents.kept.offences =
         contents.offences.iter().filter_map(|row| row.record(names, now)).collect();
@@ -532,99 +473,6 @@ impl Mark {
     }
 }
 
-fn read_bans(
-    connection: &Connection,
-    now: &Clock,
-    names: &Names,
-    order: &str,
-    contents: &mut Contents,
-) -> Result<(), Failure> {
-    let mut clocks: BTreeMap<i64, Clock> = BTreeMap::new();
-    let mut statement = connection.prepare("SELECT id, boot, ahead FROM clocks")?;
-    let mut found = statement.query([])?;
-    while let Some(row) = found.next()? {
-        clocks.insert(row.get(0)?, Clock { boot: row.get(1)?, ahead: row.get(2)?, now: now.now });
-    }
-    let sql = format!(
-        "SELECT network, origin, scope, since, until, clock, reason, except_for FROM bans {order}"
-    );
-    let mut statement = connection.prepare(&sql)?;
-    let mut reader = Reader { now, names, clocks, reasons: HashSet::new() };
-    let mut found = statement.query([])?;
-    while let Some(row) = found.next()? {
-        match reader.ban(row)? {
-            Read::InForce(entry) => contents.kept.bans.push(entry),
-            Read::Ended(key) => contents.kept.ended.push(key),
-            Read::Unread => contents.unread += 1,
-        }
-    }
-    Ok(())
-}
-
-struct Reader<'a> {
-    now: &'a Clock,
-    names: &'a Names,
-    clocks: BTreeMap<i64, Clock>,
-    /// Shared, since a million bans often have the same reason.
-    reasons: HashSet<Arc<str>>,
-}
-
-impl Reader<'_> {
-    fn ban(&mut self, row: &Row<'_>) -> Result<Read, Failure> {
-        let text = |column| match row.get_ref(column) {
-            Ok(ValueRef::Text(text)) => std::str::from_utf8(text).ok(),
-            Ok(_) | Err(_) => None,
-        };
-        let network = row.get_ref(0)?.as_blob().ok().and_then(rows::network);
-        let scope = text(2).and_then(|name| rows::scope(name, self.names));
-        let clock = self.clocks.get(&row.get(5)?);
-        let (Some(network), Some(origin), Some(scope), Some(clock), Some(reason)) =
-            (network, text(1).map(|name| self.names.jails.enlist(name)), scope, clock, text(6))
-        else {
-            return Ok(Read::Unread);
-        };
-        let (since, until): (i64, Option<i64>) = (row.get(3)?, row.get(4)?);
-        let end = until.map(|until| self.now.end(clock, since, until));
-        if end == Some(None) {
-            return Ok(Read::Ended((network, origin, scope)));
-        }
-        let since = self.now.beginning(clock, since);
-        let ban = Ban { network, scope, origin, since, until: end.flatten() };
-        let reason = if let Some(known) = self.reasons.get(reason) {
-            Arc::clone(known)
-        } else {
-            let new: Arc<str> = Arc::from(reason);
-            self.reasons.insert(Arc::clone(&new));
-            new
-        };
-        let entry = Entry::new(ban, reason);
-        let Some(except) = text(7) else { return Ok(Read::InForce(entry)) };
-        let except = except.split(' ').filter_map(|network| network.parse().ok()).collect();
-        Ok(Read::InForce(entry.with_except(except)))
-    }
-}
-
-fn read_offences(connection: &Connection, offences: &mut Vec<OffencesRow>) -> Result<(), Failure> {
-    let mut statement = connection
-        .prepare("SELECT network, jail, bans, proven, last, until, last_proven FROM offences")?;
-    let mut found = statement.query([])?;
-    while let Some(row) = found.next()? {
-        let count = |column| row.get(column).map(|n: i64| u32::try_from(n).unwrap_or(u32::MAX));
-        if let Some(network) = row.get_ref(0)?.as_blob().ok().and_then(rows::network) {
-            offences.push(OffencesRow {
-                network,
-                jail: row.get(1)?,
-                bans: count(2)?,
-                proven: count(3)?,
-                last: row.get(4)?,
-                until: row.get(5)?,
-                last_proven: row.get(6)?,
-            });
-        }
-    }
-    Ok(())
-}
-
 /// The wall clock was set: times written by it in this boot are corrected.
 fn shift(connection: &Connection, id: i64, old: &Clock, new: &Clock) -> Result<(), Failure> {
     let by = new.ahead.saturating_sub(old.ahead);
@@ -643,99 +491,3 @@ fn shift(connection: &Connection, id: i64, old: &Clock, new: &Clock) -> Result<(
     );
     Ok(())
 }
-
-fn write_bans(
-    connection: &Connection,
-    batch: &Batch,
-    names: &Names,
-    clock: &Clock,
-    clock_id: i64,
-) -> Result<(), Failure> {
-    let mut put = connection.prepare(
-        "INSERT OR REPLACE INTO bans
-            (network, origin, scope, since, until, clock, reason, except_for)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?;
-    let mut explain = connection.prepare(
-        "INSERT OR REPLACE INTO evidence (network, origin, scope, failures)
-            VALUES (?1, ?2, ?3, ?4)",
-    )?;
-    let mut remove = Removal::prepare(connection)?;
-    for (key, change) in &batch.bans {
-        let columns = KeyColumns::new(*key, names);
-        let network = columns.network.as_slice();
-        let Change::Put { entry, .. } = change else {
-            remove.execute(&columns)?;
-            continue;
-        };
-        let since = clock.utc(entry.ban.since);
-        put.execute(params![
-            network,
-            columns.origin,
-            columns.scope,
-            since,
-            entry.ban.until.map(|until| clock.utc(until)),
-            clock_id,
-            &*entry.reason,
-            rows::exceptions(entry),
-        ])?;
-        if let Some(failures) = rows::evidence_column(entry.evidence(), clock) {
-            explain.execute(params![network, columns.origin, columns.scope, failures])?;
-        }
-    }
-    Ok(())
-}
-
-struct Removal<'a> {
-    ban: Statement<'a>,
-    evidence: Statement<'a>,
-}
-
-impl<'a> Removal<'a> {
-    fn prepare(connection: &'a Connection) -> Result<Self, Failure> {
-        let of = |table| {
-            let sql =
-                format!("DELETE FROM {table} WHERE network = ?1 AND origin = ?2 AND scope = ?3");
-            connection.prepare(&sql)
-        };
-        Ok(Self { ban: of("bans")?, evidence: of("evidence")? })
-    }
-
-    fn execute(&mut self, key: &KeyColumns<'_>) -> Result<(), Failure> {
-        for statement in [&mut self.ban, &mut self.evidence] {
-            statement.execute(params![key.network.as_slice(), key.origin, key.scope])?;
-        }
-        Ok(())
-    }
-}
-
-fn write_offences(
-    connection: &Connection,
-    batch: &Batch,
-    names: &Names,
-    clock: &Clock,
-) -> Result<(), Failure> {
-    for pardon in &batch.pardons {
-        let Pardon { network, jail } = pardon;
-        let jail = jail.map(|jail| names.jails.name(Origin::Jail(jail)));
-        let column = |address: IpAddr| NetworkBytes::new(address.into());
-        let [first, last] = match network {
-            Some(network) => [column(network.network()), column(network.broadcast())],
-            None => [column(FIRST_ADDRESS), column(LAST_ADDRESS)],
-        };
-        connection.execute(
-            "DELETE FROM offences
-                WHERE network BETWEEN ?1 AND ?2 AND (?3 IS NULL OR jail = ?3)",
-            params![first.as_slice(), last.as_slice(), jail],
-        )?;
-    }
-    let mut put = connection.prepare(PUT_OFFENCES)?;
-    for (who, record) in &batch.offences {
-        OffencesRow::new(*who, record, names, clock).write(&mut put)?;
-    }
-    Ok(())
-}
-
-/// In the order of the columns.
-const FIRST_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-const LAST_ADDRESS: IpAddr = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));

@@ -14,6 +14,7 @@
 //! clock. Bans because of a flood belong to the kernel, and are too short to be written.
 
 mod aside;
+mod bans;
 mod copy;
 mod database;
 mod decisions;
@@ -21,6 +22,7 @@ pub mod fail2ban;
 mod failure;
 mod history;
 mod jail_records;
+mod offences;
 mod pending;
 mod positions;
 mod rows;
