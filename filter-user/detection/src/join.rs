@@ -14,11 +14,14 @@
 //!
 //! Must never grow without a bound.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod recent;
+
+use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use self::recent::Recent;
 use crate::clock::KernelTime;
 use crate::failure::{Attempt, Class, Verdict};
 use crate::parse::security;
@@ -27,8 +30,9 @@ use crate::parse::security;
 /// AMI were up to 90 ms behind the wire, and each source waits for the controller separately.
 pub const WINDOW: Duration = Duration::from_secs(1);
 
-/// The most packets that are remembered. When there are more, the oldest are evicted.
-pub const PACKETS_MAX: usize = 65_536;
+/// The most packets that are remembered, and the most announced attempts and requests for unknown accounts.
+/// When there are more, the oldest are evicted.
+const PACKETS_MAX: usize = 65_536;
 
 /// The longest time between an announced attempt and its refusal: sshd's default `LoginGraceTime`.
 const ANNOUNCED: Duration = Duration::from_mins(2);
@@ -42,20 +46,26 @@ const COMPARED_MAX: usize = 1024;
 type Key = u64;
 
 /// The recent attempts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Join {
     secret: RandomState,
-    packets: HashMap<Key, Packets>,
-    /// The packets in the order of their first reports.
-    order: VecDeque<(KernelTime, Key)>,
+    /// The packets, renewed by each packet's first report.
+    packets: Recent<Key, Packets>,
     /// The connections whose next refusal has already been counted.
-    announced: HashSet<(IpAddr, u16)>,
-    /// These connections in the order of their announcements, including those refused since.
-    announced_order: VecDeque<(KernelTime, (IpAddr, u16))>,
+    announced: Recent<(IpAddr, u16), ()>,
     /// The requests for unknown accounts that may be repeated with credentials, by reporter.
-    unknown: HashMap<Key, KernelTime>,
-    /// These requests in the order of their reports, including those repeated since.
-    unknown_order: VecDeque<(KernelTime, Key)>,
+    unknown: Recent<Key, ()>,
+}
+
+impl Default for Join {
+    fn default() -> Self {
+        Self {
+            secret: RandomState::new(),
+            packets: Recent::new(WINDOW, PACKETS_MAX),
+            announced: Recent::new(ANNOUNCED, PACKETS_MAX),
+            unknown: Recent::new(WINDOW, PACKETS_MAX),
+        }
+    }
 }
 
 /// What a report is of its attempt.
@@ -142,11 +152,10 @@ impl Join {
         if let Some(port) = attempt.port {
             let connection = (address, port);
             if attempt.announces {
-                self.announced.insert(connection);
-                self.announced_order.push_back((now, connection));
+                self.announced.renew(connection, now);
                 return Report::First;
             }
-            if attempt.class == Class::Login && self.announced.remove(&connection) {
+            if attempt.class == Class::Login && self.announced.take(&connection).is_some() {
                 return Report::Another;
             }
         }
@@ -181,11 +190,10 @@ impl Join {
             return false;
         };
         let key = self.secret.hash_one((address, session, account, by));
-        if self.unknown.remove(&key).is_some() {
+        if self.unknown.take(&key).is_some() {
             return true;
         }
-        self.unknown.insert(key, now);
-        self.unknown_order.push_back((now, key));
+        self.unknown.renew(key, now);
         false
     }
 
@@ -204,40 +212,20 @@ impl Join {
 
     fn tell(&mut self, of: (IpAddr, Option<&str>), mark: Mark, now: KernelTime) -> Report {
         let key = self.secret.hash_one(of);
-        let report = self.packets.entry(key).or_default().tell(mark, now);
+        let report = match self.packets.get_mut(&key) {
+            Some(packets) => packets.tell(mark, now),
+            None => return self.packets.renew(key, now).tell(mark, now),
+        };
         if report == Report::First {
-            self.order.push_back((now, key));
+            self.packets.renew(key, now);
         }
         report
     }
 
     fn forget_old(&mut self, now: KernelTime) {
-        while let Some((at, connection)) = self.announced_order.front().copied()
-            && (now.since(at) > ANNOUNCED || self.announced_order.len() > PACKETS_MAX)
-        {
-            self.announced_order.pop_front();
-            self.announced.remove(&connection);
-        }
-        while let Some((at, key)) = self.unknown_order.front().copied()
-            && (now.since(at) > WINDOW || self.unknown_order.len() > PACKETS_MAX)
-        {
-            self.unknown_order.pop_front();
-            if self.unknown.get(&key) == Some(&at) {
-                self.unknown.remove(&key);
-            }
-        }
-        while let Some((at, key)) = self.order.front().copied()
-            && (now.since(at) > WINDOW || self.order.len() > PACKETS_MAX)
-        {
-            self.order.pop_front();
-            if self
-                .packets
-                .get(&key)
-                .is_some_and(|p| p.heard.back().is_none_or(|(last, _)| *last <= at))
-            {
-                self.packets.remove(&key);
-            }
-        }
+        self.packets.forget_old(now);
+        self.announced.forget_old(now);
+        self.unknown.forget_old(now);
     }
 }
 
@@ -436,25 +424,21 @@ mod tests {
         assert_eq!(passwords, [false, true, true]);
         assert!(told(&mut join, &on(5024, true), NOTICE, at(10_000)));
         assert!(told(&mut join, &on(5024, false), NOTICE, at(131_000)));
-        for n in 0..2 * u64::from(u16::MAX) {
-            let port = u16::try_from(n % 60_000).unwrap();
-            told(&mut join, &on(port, true), NOTICE, at(200_000));
-            assert!(join.announced.len() <= join.announced_order.len());
-            assert!(join.announced_order.len() <= PACKETS_MAX + 1);
-        }
     }
 
     #[test]
     fn memory_is_bounded() {
         let mut join = Join::default();
-        for n in 0..PACKETS_MAX + 1000 {
-            let call_id = if n % 2 == 0 { "same".to_owned() } else { n.to_string() };
-            told(&mut join, &attempt(Class::WrongCredential, Some(&call_id)), AMI, at(0));
-            assert!(join.order.len() <= PACKETS_MAX + 1 && join.packets.len() <= join.order.len());
-            assert!(join.packets.values().next().is_none_or(|p| p.heard.len() <= COMPARED_MAX + 1));
+        let mut remembered = |call_id, now| {
+            told(&mut join, &attempt(Class::WrongCredential, Some(call_id)), AMI, at(now));
+            let key = join.secret.hash_one((IpAddr::from([192, 0, 2, 66]), Some("a")));
+            join.packets.get_mut(&key).map(|packets| packets.heard.len())
+        };
+        for n in 1..2 * COMPARED_MAX {
+            assert_eq!(remembered("a", 0), Some(n.min(COMPARED_MAX + 1)));
         }
-        told(&mut join, &attempt(Class::WrongCredential, Some("x")), AMI, at(5000));
-        assert_eq!((join.order.len(), join.packets.len()), (1, 1));
+        assert!(remembered("b", 1000).is_some());
+        assert_eq!(remembered("b", 1001), None);
     }
 
     /// One Call-ID for this many packets, which one source reports after the other.
