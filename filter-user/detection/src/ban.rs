@@ -272,6 +272,67 @@ mod tests {
     }
 
     #[test]
+    fn every_number_of_the_kernel_is_an_origin() {
+        for number in 0..=u8::MAX {
+            assert_eq!(Origin::from_number(number).number(), number);
+        }
+        // A jail or feed beyond the last number gets the last one of its kind.
+        for place in 252..=u8::MAX {
+            assert_eq!(Origin::from_number(Origin::Jail(place).number()), Origin::UNKNOWN);
+        }
+        for place in [15, 16, u8::MAX] {
+            assert_eq!(Origin::from_number(Origin::Feed(place).number()), Origin::Feed(15));
+        }
+    }
+
+    fn ban(network: &str, until: Option<u64>) -> Ban {
+        let (network, until) = (network.parse().unwrap(), until.map(KernelTime));
+        Ban { network, scope: Scope::Sip, origin: Origin::Manual, since: Moment(0), until }
+    }
+
+    #[test]
+    fn a_ban_is_in_force_until_its_end() {
+        let in_force = |until, now| ban("192.0.2.1/32", until).in_force(KernelTime(now));
+        assert_eq!([9, 10, 11].map(|now| in_force(Some(10), now)), [true, false, false]);
+        assert!(in_force(None, u64::MAX));
+    }
+
+    #[test]
+    fn the_ban_of_a_single_address_names_it() {
+        let address = |network| ban(network, None).address().map(|address| address.to_string());
+        assert_eq!(address("192.0.2.1/32").as_deref(), Some("192.0.2.1"));
+        assert_eq!(address("2001:db8::/128").as_deref(), Some("2001:db8::"));
+        assert_eq!((address("192.0.2.0/31"), address("2001:db8::/32")), (None, None));
+    }
+
+    #[test]
+    fn exceptions_and_evidence_are_kept_beside_each_other() {
+        let entry = Entry::new(ban("192.0.2.0/24", None), "why");
+        let except: Vec<IpNet> = vec!["192.0.2.7/32".parse().unwrap()];
+        let evidence = vec![Evidence {
+            source: "log",
+            at: Moment(0),
+            address: None,
+            class: crate::failure::Class::Login,
+            account: None,
+            proven: true,
+        }];
+        let both = entry.clone().with_except(except.clone()).with_evidence(evidence.clone());
+        assert_eq!((both.except(), both.evidence()), (&except[..], &evidence[..]));
+        assert_eq!(entry.clone().with_evidence(evidence).with_except(except), both);
+        assert_eq!(both.with_except(Vec::new()).with_evidence(Vec::new()), entry);
+    }
+
+    #[test]
+    fn scopes_are_compared_one_by_one() {
+        let (none, sip) = (Scopes::default(), Scopes::default().and(Scope::Sip));
+        let both = sip.and(Scope::All);
+        assert_eq!((sip.and(Scope::Sip), both.and(Scope::Sip)), (sip, both));
+        assert_eq!((both.beyond(sip), sip.beyond(both)), (none.and(Scope::All), none));
+        assert!(both.contains(Scope::Sip) && !both.contains(Scope::Ports(1)));
+    }
+
+    #[test]
     fn scopes_are_a_mask() {
         let scopes = Scopes::default().and(Scope::Sip).and(Scope::Ports(2)).and(Scope::All);
         assert_eq!(scopes.mask(), 0b1000_0101);

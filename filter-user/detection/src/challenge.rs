@@ -110,7 +110,6 @@ impl Challenges {
                 let attempt = attempt.clone();
                 self.waiting.push_back(Waiting { number, since: now, reporter, attempt });
             }
-            // The failure was reported before its challenge.
             // The failure may be reported before or after the challenge: Asterisk sends one for a wrong nonce and
             // an unknown account too.
             (Verdict::Failure, Class::WrongCredential | Class::UnknownAccount | Class::Acl) => {
@@ -322,6 +321,76 @@ mod tests {
             }
             assert_eq!(unanswered(&mut challenges, 60_000), 0, "{class} {first}");
         }
+    }
+
+    #[test]
+    fn a_failure_waits_for_its_challenge_as_long_as_two_reports_may_be_apart() {
+        for (after, counted) in [(999, 0), (1000, 0), (1001, 1)] {
+            let mut challenges = Challenges::default();
+            let failure = attempt(Verdict::Failure, Class::WrongCredential, "a");
+            challenges.observe(&failure, REPORTER, at(0));
+            challenges.observe(&challenge("a"), REPORTER, at(after));
+            assert_eq!(unanswered(&mut challenges, 60_000), counted, "{after} ms");
+        }
+    }
+
+    #[test]
+    fn a_failure_belongs_to_the_challenge_of_its_address_and_call_id() {
+        let failure = attempt(Verdict::Failure, Class::WrongCredential, "a");
+        let of_other = Attempt { address: [192, 0, 2, 67].into(), ..challenge("a") };
+        for (challenge, counted) in [(challenge("a"), 0), (challenge("b"), 1), (of_other, 1)] {
+            let mut challenges = Challenges::default();
+            challenges.observe(&failure, REPORTER, at(0));
+            challenges.observe(&challenge, REPORTER, at(0));
+            assert_eq!(unanswered(&mut challenges, 60_000), counted, "{challenge:?}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_failure_without_a_challenge_is_forgotten() {
+        for (failures, counted) in [(EXPECTED_MAX - 1, 0), (EXPECTED_MAX, 0), (EXPECTED_MAX + 1, 1)]
+        {
+            let mut challenges = Challenges::default();
+            for n in 0..failures {
+                let failure = attempt(Verdict::Failure, Class::WrongCredential, &n.to_string());
+                challenges.observe(&failure, REPORTER, at(0));
+            }
+            challenges.observe(&challenge("0"), REPORTER, at(0));
+            assert_eq!(unanswered(&mut challenges, 60_000), counted, "{failures} failures");
+        }
+    }
+
+    #[test]
+    fn a_shorter_patience_applies_to_challenges_that_wait() {
+        let mut challenges = Challenges::default();
+        challenges.observe(&challenge("a"), REPORTER, at(0));
+        challenges.set_patience(PATIENCE_OF_THROTTLE);
+        assert_eq!(challenges.next_timeout(), Some(at(4000)));
+        assert_eq!((unanswered(&mut challenges, 3999), unanswered(&mut challenges, 4000)), (0, 1));
+    }
+
+    /// A scan under one Call-ID, after another one whose challenges no longer wait.
+    #[test]
+    fn each_challenge_of_a_session_gets_an_account() {
+        let mut challenges = Challenges::default();
+        for n in 0..7 {
+            challenges.observe(&challenge(&n.to_string()), REPORTER, at(0));
+        }
+        assert_eq!(unanswered(&mut challenges, 40_000), 7);
+        let of = |source, account: Option<String>| {
+            (Attempt { account, ..challenge("a") }, Reporter { source, jail: 0 })
+        };
+        let nameless = (0..3).map(|_| of(1, None));
+        let named = (0..4).map(|n| of(2, Some(format!("x{n}"))));
+        for (challenge, reporter) in nameless.chain(named) {
+            challenges.observe(&challenge, reporter, at(50_000));
+        }
+        let counted = std::iter::from_fn(|| challenges.unanswered(at(90_000)));
+        let mut accounts: Vec<String> =
+            counted.filter_map(|(failure, ..)| failure.account).collect();
+        accounts.sort_unstable();
+        // The fourth is another challenge, which the first source has not reported.
+        assert_eq!(accounts, ["x0", "x1", "x2", "x3"]);
     }
 
     #[test]

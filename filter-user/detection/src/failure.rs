@@ -280,3 +280,85 @@ pub struct Evidence {
     /// Whether the source cannot have been forged.
     pub proven: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_shown_as_far_as_whole_characters_fit() {
+        let x = |count: usize| "x".repeat(count);
+        for (name, shown) in [
+            (x(63), x(63)),
+            (x(64), x(64)),
+            (x(65), x(64)),
+            (x(62) + "é", x(62) + "é"),
+            (x(63) + "é", x(63)),
+            (x(61) + "€" + "x", x(61) + "€"),
+            (x(61) + "\n", x(61) + "\u{fffd}"),
+            (x(62) + "\n", x(62)),
+            (" ~\u{7f}\u{1f}".to_owned(), " ~\u{fffd}\u{fffd}".to_owned()),
+        ] {
+            assert_eq!(account(name.as_bytes()), shown);
+        }
+        for (count, expected) in [(61, x(61) + "\u{fffd}"), (62, x(62))] {
+            let bytes = [x(count).as_bytes(), b"\xff"].concat();
+            assert_eq!(account(&bytes), expected);
+        }
+        assert_eq!((session(&[b'x'; 128]), session(&[b'x'; 129])), (x(128), x(128)));
+    }
+
+    #[test]
+    fn a_line_reports_a_bounded_number_of_attempts() {
+        let attempt = |times| Attempt {
+            times,
+            ..Attempt::new(Verdict::Failure, Class::Login, [192, 0, 2, 66].into())
+        };
+        for (times, each) in [(0, 0), (1, 1), (99, 99), (100, 100), (101, 100)] {
+            assert_eq!(attempt(times).each().count(), each);
+        }
+        assert!(attempt(7).each().all(|attempt| attempt.times == 1));
+    }
+
+    #[test]
+    fn an_attempt_is_recent_for_less_than_the_given_time() {
+        let second = |second| Timestamp::from_second(second).unwrap();
+        let of = |logged_at| Attempt {
+            logged_at,
+            ..Attempt::new(Verdict::Failure, Class::Login, [192, 0, 2, 66].into())
+        };
+        let logged = of(Some(LoggedAt::Instant(second(1000))));
+        for (now, is_recent) in [(900, true), (1059, true), (1060, false), (1061, false)] {
+            assert_eq!(logged.is_recent(second(now), Duration::from_mins(1)), is_recent, "{now}");
+        }
+        assert!(of(None).is_recent(second(1_000_000), Duration::from_mins(1)));
+    }
+
+    #[test]
+    fn each_class_has_the_name_that_the_store_has() {
+        use Class::{
+            Acl, Ban, CallRejected, Challenge, Login, Malformed, Provisioning, UnknownAccount,
+            WrongCredential,
+        };
+        for class in [
+            WrongCredential,
+            UnknownAccount,
+            Acl,
+            Login,
+            Provisioning,
+            Challenge,
+            CallRejected,
+            Malformed,
+            Ban,
+        ] {
+            assert_eq!(serde_json::to_string(&class).unwrap(), format!("\"{class}\""));
+        }
+    }
+
+    #[test]
+    fn only_udp_leaves_the_source_open() {
+        use Transport::{Tcp, Tls, Udp, Ws, Wss};
+        let proves = [Udp, Tcp, Tls, Ws, Wss].map(Transport::proves_source);
+        assert_eq!(proves, [false, true, true, true, true]);
+    }
+}

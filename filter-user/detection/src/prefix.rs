@@ -94,6 +94,14 @@ mod tests {
         assert_eq!(alone.to_string(), "2001:db8::1/128");
     }
 
+    #[test]
+    fn a_single_address_is_shown_without_a_length() {
+        for text in ["192.0.2.1", "192.0.2.0/31", "192.0.2.0/24", "2001:db8::1", "2001:db8::/127"] {
+            let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            assert_eq!(show(network.unwrap()), text);
+        }
+    }
+
     proptest! {
         #[test]
         fn an_address_is_in_its_source(

@@ -273,8 +273,18 @@ mod tests {
             responses.attempt(&response(Kind::Refused, 0, refused)).map(|attempt| attempt.times)
         };
         assert_eq!([times(7), times(8), times(12)], [Some(1), Some(1), Some(4)]);
+        // The same count again is still a response.
+        assert_eq!([times(12), times(112), times(213)], [Some(1), Some(100), Some(TIMES_MAX)]);
         // Forgotten by the kernel, and counted from zero.
         assert_eq!([times(1), times(1000)], [Some(1), Some(TIMES_MAX)]);
+    }
+
+    #[test]
+    fn a_challenge_over_tcp_proves_its_source() {
+        for (transport, proven) in [(Transport::Udp, false), (Transport::Tcp, true)] {
+            let of = Response { transport, ..response(Kind::Challenged, 1, 0) };
+            assert_eq!(Responses::default().attempt(&of).unwrap().proven, proven);
+        }
     }
 
     #[test]
@@ -295,11 +305,19 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let mut responses = Responses::default();
-        for n in 0..40_000_u32 {
-            let address = IpAddr::from(n.to_be_bytes());
-            responses.attempt(&Response { address, ..response(Kind::Challenged, 1, 0) });
+        let most = u32::try_from(ADDRESSES_MAX).unwrap();
+        for (addresses, is_forgotten) in [(most - 1, false), (most, false), (most + 1, true)] {
+            let mut responses = Responses::default();
+            for n in 0..addresses {
+                let address = IpAddr::from(n.to_be_bytes());
+                responses.attempt(&Response { address, ..response(Kind::Challenged, 1, 0) });
+            }
+            let remembered = responses.counts.len();
+            assert_eq!(
+                (remembered, responses.order.len()),
+                (addresses.min(most) as usize, remembered)
+            );
+            assert_eq!(!responses.counts.contains_key(&IpAddr::from([0; 4])), is_forgotten);
         }
-        assert_eq!((responses.counts.len(), responses.order.len()), (ADDRESSES_MAX, ADDRESSES_MAX));
     }
 }

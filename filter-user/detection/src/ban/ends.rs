@@ -122,6 +122,35 @@ mod tests {
     }
 
     #[test]
+    fn ends_agree_if_they_are_no_further_apart_than_the_kernel_can_say() {
+        let tolerance = Duration::from_nanos(10);
+        let sip = |until: u64| Ends::NONE.and(Scope::Sip, Some(KernelTime(until)));
+        for (one, other, agree) in [
+            (sip(100), sip(109), true),
+            (sip(100), sip(110), true),
+            (sip(100), sip(111), false),
+            (sip(5), Ends::NONE, false),
+            (sip(100), sip(100).and(Scope::All, Some(KernelTime(100))), false),
+            (Ends::NONE, Ends::NONE, true),
+        ] {
+            assert_eq!((one.agree(other, tolerance), other.agree(one, tolerance)), (agree, agree));
+        }
+    }
+
+    #[test]
+    fn either_of_two_closes_and_only_what_is_longer_is_beyond() {
+        let at = |scope, until| Ends::NONE.and(scope, Some(KernelTime(until)));
+        let (sip, all) = (at(Scope::Sip, 5), at(Scope::All, 9));
+        let both = sip.union(all);
+        assert_eq!(both, sip.and(Scope::All, Some(KernelTime(9))));
+        assert_eq!(both.union(at(Scope::Sip, 7)), at(Scope::Sip, 7).union(all));
+        assert_eq!((both.beyond(sip), both.beyond(both)), (all, Ends::NONE));
+        let beyond = |until| sip.beyond(at(Scope::Sip, until));
+        assert_eq!([4, 5, 6].map(beyond), [sip, Ends::NONE, Ends::NONE]);
+        assert!(Ends::NONE.is_empty() && !sip.is_empty());
+    }
+
+    #[test]
     fn the_later_end_applies() {
         let (five, nine) = (Some(KernelTime(5)), Some(KernelTime(9)));
         let ends = Ends::NONE.and(Scope::Sip, nine).and(Scope::Sip, five).and(Scope::All, None);

@@ -71,11 +71,6 @@ impl PrefixTree {
         self.nodes.iter().map(|(network, node)| (*network, node.entry))
     }
 
-    /// Whether exactly this network is an exception.
-    pub fn is_exception(&self, network: IpNet) -> bool {
-        self.nodes.get(&network).is_some_and(|node| node.is_exception)
-    }
-
     /// The number of entries.
     pub fn len(&self) -> usize {
         self.nodes.len()

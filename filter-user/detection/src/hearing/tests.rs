@@ -193,3 +193,105 @@ fn requests_that_ami_does_not_report_are_found() {
     observed.observe(1, &[], Unparsed::default(), at(71));
     assert_eq!(kinds(&observed, 200), []);
 }
+
+#[test]
+fn a_request_that_was_not_passed_is_not_missing() {
+    let mut observed = observed(ami::RULES);
+    observed.requests_passed(0, at(10));
+    observed.requests_passed(100, at(20));
+    // An empty block of events reports none of them.
+    observed.observe(0, &[], Unparsed::default(), at(30));
+    let kinds = |second| compared(&Observed::default(), &observed, at(second))[1].clone();
+    assert_eq!((kinds(79), kinds(80)), (vec![], vec![Kind::MissedRequests]));
+}
+
+#[test]
+fn a_block_without_lines_ends_no_silence() {
+    let (mut notice, mut ami) = (observed(asterisk::RULES), observed(ami::RULES));
+    let events = vec![failure("ChallengeResponseFailed"); 10];
+    tell(AMI, 10, &events, (&mut notice, &mut ami), 100);
+    tell(NOTICE, 0, &[], (&mut notice, &mut ami), 101);
+    assert_eq!(compared(&notice, &ami, at(110)), [vec![Kind::MissedFailures], vec![]]);
+}
+
+#[test]
+fn an_absence_of_more_than_ten_minutes_ends_a_silence() {
+    for (away, kinds_after) in [(599, vec![Kind::Silent]), (600, vec![Kind::Silent]), (601, vec![])]
+    {
+        let mut observed = ten_days();
+        observed.reads(false, at(20 * DAY));
+        assert!(!observed.is_listening());
+        observed.reads(true, at(20 * DAY + away));
+        assert!(observed.is_listening());
+        assert_eq!(kinds(&observed, at(20 * DAY + away)), kinds_after, "{away} s");
+    }
+}
+
+#[test]
+fn a_rule_is_due_after_a_tenth_as_many_lines_as_it_has_matched() {
+    let mut observed = ten_days();
+    // One line came after the last of the 120 hits.
+    observed.observe(10, &[], Unparsed::default(), at(17 * DAY));
+    assert_eq!(kinds(&observed, at(17 * DAY)), []);
+    observed.observe(1, &[], Unparsed::default(), at(17 * DAY + 1));
+    assert_eq!(kinds(&observed, at(17 * DAY + 1)), [Kind::Rule]);
+}
+
+#[test]
+fn a_rule_that_matched_together_with_the_first_unknown_line_has_not_stopped() {
+    for (second, stopped) in [(1, true), (2, false)] {
+        let mut observed = observed(asterisk::RULES);
+        let attempts = vec![failure("failed-to-authenticate"); 10];
+        observed.observe(10, &attempts, Unparsed::default(), at(second));
+        observed.observe(3, &[], suspects(3, at(2)), at(2));
+        let problem = &judge(place(NOTICE), &observed, at(2))[0].problem;
+        assert_eq!(problem.contains("since then"), stopped, "{problem}");
+    }
+}
+
+#[test]
+fn ten_failures_in_a_row_without_a_packet_are_a_finding() {
+    assert_eq!(unwitnessed(NOTICE, 9, "x"), None);
+    let found = |unseen| unwitnessed(NOTICE, unseen, "look at the ports").unwrap();
+    let Finding { source, kind, problem, remedy, key } = found(10);
+    assert_eq!((source, kind, remedy.as_str()), (NOTICE, Kind::Unwitnessed, "look at the ports"));
+    assert!(problem.starts_with("10 of 10 failures unwitnessed: "), "{problem}");
+    // Again after a tenfold increase.
+    assert_eq!((&found(99).key, found(100).key == key), (&key, false));
+}
+
+#[test]
+fn each_kind_of_finding_has_its_name_and_message() {
+    use Kind::{MissedFailures, MissedRequests, Rule, Silent, Unparsed, Unwitnessed};
+    let kinds = [Unparsed, Rule, Silent, MissedFailures, MissedRequests, Unwitnessed];
+    let names = kinds.map(Kind::as_str);
+    assert_eq!(
+        names,
+        ["unparsed", "rule", "silent", "missed-failures", "missed-requests", "unwitnessed"]
+    );
+    let messages: std::collections::BTreeSet<_> = kinds.into_iter().map(Kind::over).collect();
+    assert_eq!(messages.len(), kinds.len());
+    assert!(messages.iter().all(|message| message.split(' ').count() > 3), "{messages:?}");
+}
+
+#[test]
+fn a_finding_says_how_to_list_the_lines_of_its_kind_of_source() {
+    let mut observed = observed(asterisk::RULES);
+    observed.observe(3, &[], suspects(3, at(1)), at(1));
+    for (kind, starts) in [
+        ("file", "`ringfence test-log sshd /var/log/x`"),
+        ("journal", "`journalctl -o json _COMM=sshd | ringfence test-log sshd -`"),
+        ("ami", "this version of Asterisk"),
+    ] {
+        let place = Place { name: "sshd", kind, path: "/var/log/x", jail: "sshd" };
+        let remedy = &judge(place, &observed, at(1))[0].remedy;
+        assert!(remedy.starts_with(starts), "{remedy}");
+    }
+}
+
+#[test]
+fn a_source_has_its_remedy_and_a_key_across_restarts() {
+    assert_eq!(remedy(NOTICE), register::source(NOTICE).unwrap().remedy);
+    assert_eq!(remedy("web"), "see docs/operations.md");
+    assert_eq!((key(NOTICE, "/a"), key("web", "/a")), (NOTICE.to_owned(), "web /a".to_owned()));
+}

@@ -168,6 +168,41 @@ mod tests {
     }
 
     #[test]
+    fn a_sample_has_as_many_characters_as_are_shown() {
+        for (written, shown) in [(299, 299), (300, 300), (301, 300)] {
+            for character in ["x", "é", "語"] {
+                let mut unparsed = Unparsed::default();
+                unparsed.add(character.repeat(written).as_bytes(), at(0));
+                assert_eq!(unparsed.samples()[0].text, character.repeat(shown));
+            }
+        }
+    }
+
+    #[test]
+    fn lines_of_batches_are_added() {
+        let mut unparsed = Unparsed::default();
+        assert!(unparsed.is_empty() && unparsed.first().is_none());
+        for second in [5, 7] {
+            let mut batch = Unparsed::default();
+            batch.add(b"refused", at(second));
+            batch.add(b"refused", at(second));
+            unparsed.merge(batch);
+        }
+        assert!(!unparsed.is_empty());
+        assert_eq!((unparsed.lines(), unparsed.first()), (4, Some(at(5))));
+        assert_eq!((unparsed.samples()[0].lines, unparsed.samples()[0].last), (4, at(7)));
+    }
+
+    #[test]
+    fn the_text_up_to_the_first_quote_makes_a_shape() {
+        let same = |one: &str, other: &str| shape(one.as_bytes()) == shape(other.as_bytes());
+        assert!(same("failed for 'alice'", "failed for \"robert\""));
+        assert!(!same("failed alice", "failed robert"));
+        let long = |start: usize| format!("{} end", " ".repeat(start));
+        assert!(!same(&long(252), &long(300)) && same(&long(255), &long(300)));
+    }
+
+    #[test]
     fn attacker_text_cannot_control_the_screen() {
         let mut unparsed = Unparsed::default();
         unparsed.add("\x1b[2Jden\u{202e}ied \u{200b}né\r\n".as_bytes(), at(0));

@@ -78,6 +78,18 @@ mod tests {
     }
 
     #[test]
+    fn many_items_are_moved_few_times_and_waste_little() {
+        let mut slots = Slots::new();
+        let mut capacities = std::collections::BTreeSet::new();
+        for items in 1..=4096 {
+            slots.insert(items);
+            assert!(slots.items.capacity() <= items + items / 8 + 16);
+            capacities.insert(slots.items.capacity());
+        }
+        assert!(capacities.len() < 50, "{capacities:?}");
+    }
+
+    #[test]
     fn empty_slots_take_no_memory() {
         let mut slots = Slots::new();
         let numbers: Vec<NonZeroU32> = (0..100).filter_map(|n| slots.insert(n)).collect();

@@ -339,6 +339,249 @@ fn a_network_is_forgotten() {
     assert!(jail.evidence(failure(17).address).is_empty());
 }
 
+fn milliseconds(milliseconds: u64) -> KernelTime {
+    KernelTime(milliseconds * 1_000_000)
+}
+
+/// A source with many addresses: its first address, and two others.
+fn network() -> [IpAddr; 3] {
+    ["2001:db8::", "2001:db8::1", "2001:db8::2"].map(|address| address.parse().unwrap())
+}
+
+/// The log names the account of a refusal that the wire has reported without one.
+#[test]
+fn a_failure_gets_the_account_that_another_source_names() {
+    use Class::{Acl, UnknownAccount, WrongCredential};
+    let address = failure(1).address;
+    for (class, named_as, is_named) in [
+        (WrongCredential, WrongCredential, true),
+        (WrongCredential, UnknownAccount, true),
+        (UnknownAccount, WrongCredential, true),
+        (Acl, Acl, true),
+        (Acl, WrongCredential, false),
+        (WrongCredential, Acl, false),
+    ] {
+        let mut jail = Jail::new("asterisk-wazo", settings(9, 600), 10);
+        jail.observe(&Attempt { account: None, class, ..failure(1) }, "wire", at(1));
+        assert_eq!(jail.name_of(address, address, (named_as, "x1"), at(1)), None);
+        let account = jail.evidence(address)[0].account.clone();
+        assert_eq!(account.as_deref(), is_named.then_some("x1"), "{class} {named_as}");
+    }
+}
+
+#[test]
+fn an_account_named_late_counts_and_the_last_failure_gets_it() {
+    let address = failure(1).address;
+    let settings = JailSettings { maxaccounts: 3, ..settings(15, 600) };
+    let mut jail = Jail::new("asterisk-wazo", settings, 10);
+    let nameless = Attempt { account: None, ..failure(1) };
+    let wrong = Class::WrongCredential;
+    jail.observe(&nameless, "wire", milliseconds(0));
+    jail.observe(&nameless, "wire", milliseconds(900));
+    jail.observe(&failure(1), "log", milliseconds(900));
+    assert_eq!(jail.name_of(address, address, (wrong, "x1"), milliseconds(1000)), None);
+    let accounts = |jail: &Jail| -> Vec<Option<Box<str>>> {
+        jail.evidence(address).into_iter().map(|evidence| evidence.account).collect()
+    };
+    assert_eq!(accounts(&jail), [None, Some("x1".into()), Some("1001".into())]);
+    // The first one is too old by now.
+    assert_eq!(jail.name_of(address, address, (wrong, "x2"), milliseconds(1010)), None);
+    assert_eq!(accounts(&jail)[0], None);
+    jail.observe(&nameless, "wire", milliseconds(1010));
+    let decision = jail.name_of(address, address, (wrong, "x2"), milliseconds(2010)).unwrap();
+    assert!(decision.reason.contains("4 failures on 3 accounts"), "{}", decision.reason);
+}
+
+#[test]
+fn proof_and_names_belong_to_one_address_of_a_source() {
+    let [source, one, other] = network();
+    let mut jail = Jail::new("asterisk-wazo", settings(9, 600), 10);
+    let wrong = Class::WrongCredential;
+    let nameless = Attempt { account: None, ..attempt(one, Verdict::Failure) };
+    assert_eq!(jail.hear_of(source, &nameless, "wire", at(0)), None);
+    for (from, is_known) in [(other, false), (one, true)] {
+        assert_eq!(jail.prove_of(source, from, wrong, at(1)), None);
+        assert_eq!(jail.name_of(source, from, (wrong, "x1"), at(1)), None);
+        let evidence = &jail.evidence(source)[0];
+        assert_eq!((evidence.proven, evidence.account.is_some()), (is_known, is_known));
+        assert_eq!(evidence.address, Some(one));
+    }
+}
+
+#[test]
+fn a_failure_is_proven_within_the_window() {
+    let (address, wrong) = (failure(1).address, Class::WrongCredential);
+    for (after, is_proven) in [(990, true), (1000, true), (1010, false)] {
+        let mut jail = Jail::new("asterisk-wazo", settings(9, 600), 10);
+        jail.observe(&failure(1), "log", milliseconds(0));
+        jail.prove(address, wrong, milliseconds(after));
+        assert_eq!(jail.evidence(address)[0].proven, is_proven, "{after} ms");
+        // A later failure does not make it younger.
+        jail.observe(&failure(1), "log", milliseconds(after));
+        jail.prove(address, wrong, milliseconds(after));
+        jail.prove(address, wrong, milliseconds(after));
+        let proven: Vec<bool> = jail.evidence(address).iter().map(|of| of.proven).collect();
+        assert_eq!(proven, [is_proven, true], "{after} ms");
+    }
+}
+
+#[test]
+fn the_evidence_of_a_source_with_many_addresses_names_them() {
+    let [source, one, other] = network();
+    let mut jail = Jail::new("recidive", settings(9, 600), 10);
+    for (from, class) in
+        [(one, Class::Ban), (source, Class::Ban), (source, Class::Login), (other, Class::Login)]
+    {
+        jail.hear_of(source, &Attempt { class, ..attempt(from, Verdict::Failure) }, "log", at(0));
+    }
+    // The ban of the whole source names no other address.
+    let addresses: Vec<_> = jail.evidence(source).into_iter().map(|of| of.address).collect();
+    assert_eq!(addresses, [Some(one), None, Some(source), Some(other)]);
+}
+
+#[test]
+fn a_standing_counts_what_may_still_lead_to_a_ban() {
+    let settings = JailSettings { maxaccounts: 9, ..settings(3, 600) };
+    let mut jail = Jail::new("asterisk-wazo", settings, 100);
+    let address = failure(1).address;
+    assert_eq!(jail.standing(address, at(0)), None);
+    let weight = u64::from(jail.settings().weight(Class::UnknownAccount));
+    jail.observe(&guess(1), "log", at(0));
+    jail.observe(&guess(2), "log", at(10));
+    let points = 2 * weight;
+    let both = Some(Standing { failures: 2, points, accounts: 2 });
+    assert_eq!(jail.standing(address, at(599)), both);
+    let one = Some(Standing { failures: 1, points: weight, accounts: 1 });
+    assert_eq!(jail.standing(address, at(600)), one);
+    assert_eq!(jail.standing(address, at(610)), None);
+    // During the ban that they have led to, they do not count.
+    assert!(jail.observe(&guess(3), "log", at(12)).is_some());
+    assert_eq!(jail.evidence(address).len(), 1);
+    assert_eq!(jail.standing(address, at(12)), None);
+}
+
+#[test]
+fn other_settings_apply_from_the_next_failure_on() {
+    let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 100);
+    assert_eq!((jail.name(), jail.settings().maxretry), ("asterisk-wazo", 3));
+    jail.observe(&failure(1), "log", at(0));
+    let ignoreip = vec!["203.0.113.0/24".parse().unwrap()];
+    let guessing = GuessingSettings { maxretry: 7, ..GuessingSettings::OFF };
+    jail.set_settings(JailSettings { ignoreip, guessing, ..settings(2, 600) });
+    // Guessing keeps its counts, and so its settings.
+    assert_eq!(jail.settings().guessing, GuessingSettings::OFF);
+    let is_ignored = |address: [u8; 4]| jail.ignored().contains(IpAddr::from(address).into());
+    assert_eq!((is_ignored([203, 0, 113, 7]), is_ignored([198, 51, 100, 7])), (true, false));
+    assert!(jail.observe(&failure(1), "log", at(1)).is_some());
+}
+
+/// A week, six failures on an account by two sources, three by each.
+const GUESSING: GuessingSettings = GuessingSettings {
+    findtime: Duration::from_hours(7 * 24),
+    maxretry: 6,
+    sources: 2,
+    each: 3,
+    maxaccounts: 0,
+};
+
+fn guessed() -> Jail {
+    let settings = JailSettings { guessing: GUESSING, ..settings(15, 600) };
+    let mut jail = Jail::new("asterisk-wazo", settings, 100);
+    for n in 0..5 {
+        assert_eq!(jail.observe(&failure(1 + n % 2), "log", at(u64::from(n) * 3600)), None);
+        assert_eq!(jail.decided_on_others(), []);
+    }
+    jail
+}
+
+#[test]
+fn sources_that_guess_at_one_account_are_decided_on_together() {
+    let mut jail = guessed();
+    assert_eq!(jail.attacked(), []);
+    let own = jail.observe(&failure(2), "log", at(5 * 3600)).unwrap();
+    let others = jail.decided_on_others();
+    assert_eq!((own.address, own.failures, own.scope), (failure(2).address, 3, Scope::Sip));
+    assert_eq!((own.bantime, own.proven), (Duration::from_hours(1), false));
+    assert_eq!(others.len(), 1);
+    assert_eq!((others[0].address, others[0].failures), (failure(1).address, 3));
+    assert!(others[0].reason.starts_with("3 failures on the account 1001, on which 2 sources"));
+    assert_eq!(jail.decided_on_others(), []);
+    assert_eq!((jail.attacked().len(), &*jail.attacked()[0].account), (1, "1001"));
+    // What nobody has fetched is gone with the next failure.
+    let mut jail = guessed();
+    assert!(jail.observe(&failure(2), "log", at(5 * 3600)).is_some());
+    jail.observe(&failure(9), "log", at(5 * 3600));
+    assert_eq!(jail.decided_on_others(), []);
+}
+
+#[test]
+fn a_guesser_who_is_ignored_by_now_is_not_decided_on() {
+    for (network, others) in [("192.0.2.1/32", 0), ("192.0.2.9/32", 1)] {
+        let mut jail = guessed();
+        let ignoreip = vec![network.parse().unwrap()];
+        jail.set_settings(JailSettings { ignoreip, ..jail.settings().clone() });
+        assert!(jail.observe(&failure(2), "log", at(5 * 3600)).is_some());
+        assert_eq!(jail.decided_on_others().len(), others);
+    }
+}
+
+#[test]
+fn the_decision_with_more_proof_is_made() {
+    let guessing = GuessingSettings { maxretry: 8, ..GUESSING };
+    let settings = JailSettings { guessing, scope: Scope::All, ..settings(2, 600) };
+    for (slow, last, scope, reason) in [
+        // Three proven guesses over days, and two unproven failures at once.
+        (proven(), failure(1), Scope::All, "5 failures on the account 1001"),
+        // The other way round.
+        (failure(1), proven(), Scope::All, "2 failures within"),
+        (failure(1), failure(1), Scope::Sip, "2 failures within"),
+    ] {
+        let mut jail = Jail::new("asterisk-wazo", settings.clone(), 100);
+        for hour in 0..3 {
+            assert_eq!(jail.observe(&failure(2), "log", at(hour * 3600)), None);
+            assert_eq!(jail.observe(&slow, "log", at(hour * 3600)), None);
+        }
+        assert_eq!(jail.observe(&last, "log", at(90 * 3600)), None);
+        let decision = jail.observe(&last, "log", at(90 * 3600)).unwrap();
+        assert_eq!(decision.scope, scope, "{decision:?}");
+        assert!(decision.reason.starts_with(reason), "{decision:?}");
+    }
+}
+
+#[test]
+fn guesses_are_swept_after_their_time() {
+    let mut jail = guessed();
+    let week = 7 * 24 * 3600;
+    jail.handle_timeout(at(4 * 3600 + 600));
+    assert_eq!((jail.watched(), jail.next_timeout()), (0, Some(at(week))));
+    // The last guesses were at three and at four o'clock.
+    jail.handle_timeout(at(week));
+    assert!(!jail.guessing.is_empty());
+    jail.handle_timeout(at(week + 4 * 3600));
+    let next = jail.next_timeout();
+    jail.handle_timeout(next.unwrap_or(at(week + 4 * 3600)));
+    assert!(jail.guessing.is_empty() && jail.next_timeout().is_none());
+}
+
+#[test]
+fn sweeps_are_a_sixteenth_of_the_time_apart() {
+    for (second, next) in [(500, 1100_000), (50, 650_000), (37, 637_500), (10, 637_500)] {
+        let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 10);
+        jail.observe(&failure(1), "log", at(0));
+        jail.observe(&failure(2), "log", at(second));
+        jail.handle_timeout(at(600));
+        assert_eq!((jail.watched(), jail.next_timeout()), (1, Some(milliseconds(next))));
+    }
+}
+
+#[test]
+fn a_forgotten_source_starts_anew() {
+    let mut jail = Jail::new("asterisk-wazo", settings(2, 600), 10);
+    jail.observe(&failure(1), "log", at(0));
+    assert!(jail.forget(failure(1).address) && !jail.forget(failure(1).address));
+    assert_eq!(jail.observe(&failure(1), "log", at(0)), None);
+}
+
 proptest! {
     /// The definition of a jail, computed from scratch at each failure.
     #[test]

@@ -281,3 +281,189 @@ fn the_kernel_always_closes_what_the_bans_close() {
         assert!(origins.iter().all(|origin| again.count(*origin) == ledger.count(*origin)));
     }
 }
+
+#[test]
+fn bans_are_listed_in_parts() {
+    let mut ledger = Ledger::default();
+    assert!(ledger.is_empty() && ledger.next_end().is_none());
+    let networks = ["192.0.2.0/24", "192.0.2.7/32", "192.0.3.0/24", "198.51.100.1/32"];
+    for network in networks {
+        ledger.insert(manual(network, None));
+    }
+    assert!(!ledger.is_empty());
+    let names = |entries: Vec<&Entry>| -> Vec<String> {
+        entries.iter().map(|entry| entry.ban.network.to_string()).collect()
+    };
+    let key = |network: &str| manual(network, None).key();
+    assert_eq!(names(ledger.after(None, 2).collect()), networks[..2]);
+    assert_eq!(names(ledger.after(Some(key(networks[1])), 9).collect()), networks[2..]);
+    let wide = net("192.0.2.0/23");
+    assert_eq!(names(ledger.within(wide, None, 9).collect()), networks[..3]);
+    assert_eq!(names(ledger.within(wide, None, 1).collect()), networks[..1]);
+    assert_eq!(names(ledger.within(wide, Some(key(networks[0])), 9).collect()), networks[1..3]);
+    assert_eq!(names(ledger.within(net(networks[0]), None, 9).collect()), networks[..2]);
+}
+
+#[test]
+fn bans_are_counted_by_origin_and_scope() {
+    let mut ledger = Ledger::default();
+    let jail = Origin::Jail(0);
+    for (network, scope) in
+        [("192.0.2.1/32", Scope::Sip), ("192.0.2.1/32", Scope::All), ("192.0.2.2/32", Scope::Sip)]
+    {
+        ledger.insert(entry(network, jail, scope, Some(10)));
+    }
+    ledger.insert(manual("192.0.2.1/32", None));
+    assert_eq!((ledger.count(jail), ledger.count(Origin::Manual)), (3, 1));
+    let of = |ledger: &Ledger, scope| {
+        ledger.counts().find(|(of, _)| *of == (jail, scope)).map(|(_, count)| count)
+    };
+    assert_eq!((of(&ledger, Scope::Sip), of(&ledger, Scope::All)), (Some(2), Some(1)));
+    ledger.remove(&entry("192.0.2.1/32", jail, Scope::Sip, None));
+    assert_eq!((of(&ledger, Scope::Sip), ledger.count(jail)), (Some(1), 2));
+}
+
+#[test]
+fn a_wider_ban_of_the_same_origin_replaces_a_throttle() {
+    let jail = Origin::Jail(0);
+    let throttle = |origin| entry("192.0.2.1/32", origin, Scope::Throttle, None);
+    for (origin, scope, replaced) in [
+        (jail, Scope::Sip, 1),
+        (jail, Scope::All, 1),
+        (jail, Scope::Throttle, 1),
+        (jail, Scope::Ports(1), 0),
+        (Origin::Jail(1), Scope::Sip, 0),
+        (Origin::Manual, Scope::Sip, 0),
+    ] {
+        let mut ledger = Ledger::default();
+        ledger.insert(throttle(jail));
+        let new = entry("192.0.2.1/32", origin, scope, None);
+        assert_eq!(ledger.replaced_by(&new).len(), replaced, "{origin:?} {scope:?}");
+        // A throttle replaces no wider ban of a jail, but a manual ban replaces any other.
+        let mut ledger = Ledger::default();
+        ledger.insert(new);
+        let replaces = origin == jail && scope == Scope::Throttle;
+        assert_eq!(!ledger.replaced_by(&throttle(jail)).is_empty(), replaces);
+        let replaces = origin == Origin::Manual;
+        assert_eq!(!ledger.replaced_by(&throttle(Origin::Manual)).is_empty(), replaces);
+    }
+}
+
+/// An address that is throttled is entered as a network of one address.
+#[test]
+fn a_throttled_address_has_no_entry_among_the_banned_ones() {
+    let address = IpAddr::from([192, 0, 2, 1]);
+    let jail = Origin::Jail(0);
+    let throttle = entry("192.0.2.1/32", jail, Scope::Throttle, Some(10));
+    let mut ledger = Ledger::default();
+    let writes = ledger.insert(throttle.clone());
+    let kernel = held(&writes);
+    assert_eq!((kernel.addresses.len(), kernel.networks.len()), (0, 1));
+    assert_eq!(closed(&kernel, address, KernelTime(9)), [Scope::Throttle]);
+    // So it is with a ban of the same length beside it.
+    let mut writes = writes;
+    writes.extend(ledger.insert(entry("192.0.2.1/32", jail, Scope::Ports(1), Some(10))));
+    let kernel = held(&writes);
+    assert_eq!((kernel.addresses.len(), kernel.networks.len()), (0, 1));
+    // Loaded anew, it is the same.
+    let mut again = Ledger::default();
+    again.load(ledger.iter().cloned().collect());
+    let done = again.reconcile(&kernel, &HashSet::new(), KernelTime(0), "before", |_| true);
+    assert_eq!((done.writes, done.adopted), (vec![], vec![]));
+    writes.extend(ledger.remove(&throttle));
+    let kernel = held(&writes);
+    assert_eq!((kernel.addresses.len(), kernel.networks.len()), (1, 0));
+}
+
+#[test]
+fn the_kernels_entry_has_the_origin_of_the_last_ban_and_the_first_beginning() {
+    let ban = |origin, since, until: Option<u64>| {
+        let scope = Scope::Sip;
+        let (network, until) = (net("192.0.2.0/24"), until.map(KernelTime));
+        Entry::new(Ban { network, scope, origin, since: Moment(since), until }, "")
+    };
+    for network in ["192.0.2.0/24", "192.0.2.1/32"] {
+        for (one, other, last) in [
+            (Some(10), Some(20), Origin::Jail(1)),
+            (Some(20), Some(10), Origin::Jail(0)),
+            (None, Some(10), Origin::Jail(0)),
+            (Some(10), None, Origin::Jail(1)),
+        ] {
+            let mut ledger = Ledger::default();
+            let mut writes = Vec::new();
+            for (origin, since, until) in [(Origin::Jail(0), 3, one), (Origin::Jail(1), 5, other)] {
+                let mut entry = ban(origin, since, until);
+                entry.ban.network = net(network);
+                writes.extend(ledger.insert(entry));
+            }
+            let InForce { addresses, networks } = held(&writes);
+            let addresses = addresses.iter().map(|entry| (entry.origin, entry.since));
+            let networks = networks.iter().map(|entry| (entry.origin, entry.since));
+            let told = addresses.chain(networks).next().unwrap();
+            assert_eq!(told, (last, KernelTime(3)), "{network} {one:?} {other:?}");
+        }
+    }
+}
+
+#[test]
+fn evidence_can_be_forgotten() {
+    let evidence = vec![crate::failure::Evidence {
+        source: "log",
+        at: Moment(0),
+        address: None,
+        class: crate::failure::Class::Login,
+        account: None,
+        proven: true,
+    }];
+    let mut ledger = Ledger::default();
+    let ban = manual("192.0.2.1/32", None).with_evidence(evidence);
+    ledger.insert(ban.clone());
+    ledger.forget_evidence(&ban.key());
+    assert!(ledger.iter().all(|entry| entry.evidence().is_empty()) && ledger.len() == 1);
+}
+
+/// A ban that only the kernel has is adopted while it is in force, unless it is known to have ended.
+#[test]
+fn a_ban_is_adopted_up_to_its_end() {
+    for network in ["192.0.2.1/32", "192.0.2.0/24"] {
+        let kernel = held(&Ledger::default().insert(manual(network, Some(10))));
+        for (now, ended, adopted) in [(9, false, 1), (10, false, 0), (11, false, 0), (9, true, 0)] {
+            let ended = HashSet::from_iter(ended.then(|| net(network)));
+            let mut ledger = Ledger::default();
+            let done = ledger.reconcile(&kernel, &ended, KernelTime(now), "before", |_| true);
+            assert_eq!((done.adopted.len(), ledger.len()), (adopted, adopted), "{network} {now}");
+            assert_eq!(done.writes.len(), 1 - adopted, "{network} {now}: {:?}", done.writes);
+        }
+    }
+}
+
+/// The kernel's times have a resolution, by which its entries may differ from the ledger's.
+#[test]
+fn an_entry_is_written_again_if_it_differs_by_more_than_the_kernel_can_say() {
+    let unit = 1_u64 << filter_common::rate::UNIT_SHIFT;
+    let (since, until) = (100 * unit, 200 * unit);
+    for network in ["192.0.2.1/32", "192.0.2.0/24"] {
+        let ban = |since: u64, until: u64| {
+            let mut entry = manual(network, Some(until));
+            entry.ban.since = KernelTime(since).into();
+            entry
+        };
+        let is_address = network.ends_with("32");
+        for (by, writes) in [(0, 0), (unit, 0), (unit + 1, 1)] {
+            for (since_by, until_by) in [(by, 0), (0, by)] {
+                for is_later in [true, false] {
+                    let moved = |from: u64, by| if is_later { from + by } else { from - by };
+                    let other = ban(moved(since, since_by), moved(until, until_by));
+                    let kernel = held(&Ledger::default().insert(other));
+                    let mut ledger = Ledger::default();
+                    ledger.insert(ban(since, until));
+                    let none = HashSet::new();
+                    let done = ledger.reconcile(&kernel, &none, KernelTime(0), "before", |_| true);
+                    // When a network's ban began is of no use to the filter.
+                    let writes = if is_address || since_by == 0 { writes } else { 0 };
+                    assert_eq!(done.writes.len(), writes, "{network} {since_by} {until_by}");
+                }
+            }
+        }
+    }
+}

@@ -65,6 +65,48 @@ impl Table<Item> {
     }
 }
 
+fn keys_of(table: &Table<Item>) -> Vec<Key> {
+    let mut keys: Vec<Key> = table.keys().collect();
+    keys.sort_unstable();
+    keys
+}
+
+#[test]
+fn a_table_for_one_key_has_the_last_one() {
+    for capacity in [0, 1] {
+        let mut table = Table::new(capacity, 0);
+        for n in 0..3 {
+            table.put(key(n), &mut vec![Item { at: at(0).into(), visited: false }], 0);
+            table.check();
+            assert_eq!(keys_of(&table), [key(n)]);
+        }
+    }
+}
+
+#[test]
+fn a_rank_beyond_the_highest_is_the_highest() {
+    let mut table = Table::new(2, 9);
+    for (n, rank) in [(0, u8::MAX), (1, RANKS), (2, RANKS - 1), (3, RANKS - 2), (4, RANKS - 1)] {
+        table.put(key(n), &mut vec![Item { at: at(0).into(), visited: false }], rank);
+        table.check();
+    }
+    // The first ones of the highest rank were evicted, and the one of a lower rank.
+    assert_eq!(keys_of(&table), [key(2), key(4)]);
+}
+
+#[test]
+fn a_lookup_compares_few_keys() {
+    let mut table = Table::new(4096, 4096);
+    for n in 0..4096 {
+        table.put(key(n), &mut vec![Item { at: at(0).into(), visited: false }], 0);
+    }
+    let chain = |first: &Link| {
+        std::iter::successors(*first, |n| table.records.get(*n).unwrap().chain).count()
+    };
+    let longest = table.chains.iter().map(chain).max().unwrap();
+    assert!(longest < 24, "{longest}");
+}
+
 /// What [`Table`] must remember, in the order of entry.
 type Model = Vec<(Key, u8, Vec<u64>)>;
 
