@@ -223,6 +223,49 @@ mod tests {
         assert_eq!(escalation.term(case(0, true), HOUR, &on(), at(3)).1, 2);
     }
 
+    /// What the store has is added to the bans that began before it was read.
+    #[test]
+    fn bans_that_are_loaded_count_with_those_noted_before() {
+        let who = case(0, true).who;
+        let of = |bans, hour| Record {
+            bans,
+            proven: bans,
+            last: at(hour).into(),
+            until: at(hour + 1).into(),
+            last_proven: Some(at(hour).into()),
+        };
+        let mut escalation = escalation();
+        escalation.note(case(0, true), at(5), at(6));
+        let other = Offender { jail: 1, ..who };
+        let more = escalation.load(vec![(who, of(2, 1)), (other, of(1, 1))], at(5));
+        assert_eq!(more, [(who, Record { bans: 3, proven: 3, ..of(3, 5) })]);
+        assert_eq!(escalation.term(case(0, true), HOUR, &on(), at(7)), (8 * HOUR, 4));
+        assert_eq!(escalation.history().len(), 2);
+        assert!(escalation.history().has_proven(who.address));
+    }
+
+    #[test]
+    fn offenders_that_are_loaded_count_for_their_network() {
+        let networks = settings::Escalation { enabled: true, ..settings::Escalation::default() };
+        let bounds = Bounds { capacity: 1000, remember: Duration::from_hours(240) };
+        let mut escalation = Escalation::new(bounds, networks, || 0);
+        let offenders = u8::try_from(escalation.networks().settings().ipv4.offenders).unwrap();
+        let record = |last_proven| Record {
+            bans: 1,
+            proven: 1,
+            last: at(0).into(),
+            until: at(1).into(),
+            last_proven,
+        };
+        let of = |last| Offender { address: IpAddr::from([203, 0, 113, last]), jail: 0 };
+        let mut found = |last, proven: bool| {
+            escalation.load(vec![(of(last), record(proven.then(|| at(0).into())))], at(0));
+            escalation.candidates(of(last).address, at(0)).len()
+        };
+        assert!((1..offenders).all(|last| found(last, true) == 0));
+        assert_eq!((found(100, false), found(101, true)), (0, 1));
+    }
+
     #[test]
     fn old_bans_no_longer_count() {
         let mut escalation = escalation();

@@ -280,6 +280,17 @@ mod tests {
     }
 
     #[test]
+    fn each_attempt_names_its_rule() {
+        for (kind, rule) in
+            [(Kind::Challenged, CHALLENGED), (Kind::Refused, REFUSED), (Kind::Accepted, ACCEPTED)]
+        {
+            let attempt = Responses::default().attempt(&response(kind, 1, 1)).unwrap();
+            assert_eq!(attempt.rule, rule);
+            assert!(RULES.contains(&rule) && RULES.contains(&NO_NUMBER));
+        }
+    }
+
+    #[test]
     fn a_challenge_over_tcp_proves_its_source() {
         for (transport, proven) in [(Transport::Udp, false), (Transport::Tcp, true)] {
             let of = Response { transport, ..response(Kind::Challenged, 1, 0) };

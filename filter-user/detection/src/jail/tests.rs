@@ -565,7 +565,7 @@ fn guesses_are_swept_after_their_time() {
 
 #[test]
 fn sweeps_are_a_sixteenth_of_the_time_apart() {
-    for (second, next) in [(500, 1100_000), (50, 650_000), (37, 637_500), (10, 637_500)] {
+    for (second, next) in [(500, 1_100_000), (50, 650_000), (37, 637_500), (10, 637_500)] {
         let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 10);
         jail.observe(&failure(1), "log", at(0));
         jail.observe(&failure(2), "log", at(second));

@@ -141,15 +141,27 @@ mod tests {
         }
     }
 
+    /// One failure in this part, and how many count after as many others.
+    fn left(part: u64, later: u64) -> u32 {
+        let slot = |part| Slot::of(KernelTime(part), Duration::from_nanos(8));
+        let mut counts = Counts::new(slot(part));
+        counts.add(slot(part), true);
+        counts.forget_old(slot(part + later));
+        counts.all()
+    }
+
     #[test]
     fn part_numbers_wrap_around() {
-        let findtime = Duration::from_nanos(8);
-        let end = KernelTime(u64::from(u16::MAX));
-        let mut counts = Counts::new(Slot::of(end, findtime));
-        counts.add(Slot::of(end, findtime), true);
-        counts.forget_old(Slot::of(KernelTime(end.0 + 7), findtime));
-        assert_eq!(counts.all(), 1);
-        counts.forget_old(Slot::of(KernelTime(end.0 + 8), findtime));
-        assert_eq!(counts.all(), 0);
+        let end = u64::from(u16::MAX);
+        for part in end - 10..end + 10 {
+            assert_eq!((left(part, 7), left(part, 8)), (1, 0), "{part}");
+        }
+    }
+
+    #[test]
+    fn a_part_that_seems_to_be_in_the_past_forgets_nothing() {
+        let half = u64::from(u16::MAX / 2);
+        assert_eq!([half - 1, half, half + 1].map(|later| left(0, later)), [0, 0, 1]);
+        assert_eq!(left(100, u64::from(u16::MAX)), 1);
     }
 }

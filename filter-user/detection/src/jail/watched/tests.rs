@@ -45,6 +45,35 @@ fn failures_are_returned_unchanged() {
 }
 
 #[test]
+fn a_forgotten_source_leaves_no_names() {
+    let mut watched = Watched::new(2, 9);
+    for n in 0..3 {
+        watched.put(address(n), &mut vec![failure(n.into(), Some("1001"))], 0);
+    }
+    assert_eq!((watched.len(), watched.details.len()), (2, 2));
+    assert_eq!(
+        watched.forget_old(Duration::from_secs(10), 9, at(11)),
+        Some(Duration::from_secs(9))
+    );
+    assert_eq!((watched.len(), watched.details.len()), (1, 1));
+    assert!(watched.take(address(2), &mut Vec::new()));
+    assert_eq!((watched.len(), watched.details.len()), (0, 0));
+}
+
+#[test]
+fn a_recent_failure_without_an_account_is_found() {
+    let mut watched = Watched::new(10, 9);
+    let named = Failure { account: NonZeroU32::new(7), ..failure(3, None) };
+    watched.put(address(1), &mut vec![failure(1, None), failure(2, None), named.clone()], 0);
+    watched.put(address(2), &mut vec![named], 0);
+    let has = |n, since: u64| {
+        watched.has_nameless(address(n), |tick| tick.age(at(3)) <= Duration::from_secs(3 - since))
+    };
+    assert_eq!([has(1, 1), has(1, 2), has(1, 3)], [true, true, false]);
+    assert_eq!([has(2, 1), has(3, 1)], [false, false]);
+}
+
+#[test]
 fn names_are_kept_for_the_sources_closest_to_a_ban() {
     let names_max = u16::try_from(DETAILS_MAX / 2).unwrap();
     let mut watched = Watched::new(1_000_000, 15);
