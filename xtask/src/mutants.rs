@@ -32,6 +32,14 @@ const PROMISED: usize = 95;
 /// The time limit of a test, in seconds.
 const HANGS: &str = "60";
 
+/// The profile in which the tests are built: most of the time goes into the tests if nothing is optimised, and into
+/// the linker if there is debug information.
+const PROFILE: [(&str, &str); 3] = [
+    ("CARGO_PROFILE_DEV_DEBUG", "none"),
+    ("CARGO_PROFILE_DEV_LTO", "off"),
+    ("CARGO_PROFILE_DEV_OPT_LEVEL", "1"),
+];
+
 /// The number of cases of a property test, because faults in rare cases are not the aim here.
 const CASES: &str = "64";
 
@@ -113,6 +121,9 @@ fn mutate(
         .arg(output)
         .args(["--no-shuffle", "--sharding", "round-robin"])
         .args(["--test-package", &tests.join(",")])
+        // No test is an example in the documentation.
+        .arg("--cargo-arg=--tests")
+        .envs(PROFILE)
         .env("PROPTEST_CASES", CASES)
         .current_dir(workspace.root());
     for (option, value) in [("--file", &args.file), ("--shard", &args.shard)] {

@@ -145,14 +145,14 @@ fn a_change_affects_only_the_networks_inside() {
 
 /// If each change compared all networks, this would take minutes.
 #[test]
-fn a_hundred_thousand_networks() {
+fn thirty_thousand_networks() {
     let network = |n: u32| IpNet::new_assert(Ipv4Addr::from((10 << 24) | (n << 6)).into(), 26);
     let own = Ends::NONE.and(Scope::All, None);
     let mut networks = PrefixTree::default();
-    for n in 0..100_000 {
+    for n in 0..30_000 {
         assert_eq!(networks.set(network(n), own, false).len(), 1);
     }
-    for n in 0..10_000 {
+    for n in 0..3_000 {
         assert_eq!(networks.set(network(n), Ends::NONE, false).len(), 1);
         assert_eq!(networks.set(network(n), own, false).len(), 1);
     }
@@ -160,5 +160,5 @@ fn a_hundred_thousand_networks() {
     let around = "10.0.0.0/8".parse().unwrap();
     assert_eq!(networks.set(around, own, false).len(), 1);
     let wider = own.and(Scope::Sip, None);
-    assert_eq!(networks.set(around, wider, false).len(), 100_001);
+    assert_eq!(networks.set(around, wider, false).len(), 30_001);
 }
