@@ -565,3 +565,19 @@ proptest! {
         prop_assert_eq!(peer.address.to_string(), "192.0.2.66");
     }
 }
+
+/// No genuine line repeats the words before the address more often than its From and Call-ID have room for.
+#[test]
+fn a_line_with_too_many_places_for_an_address_reports_nothing() {
+    for (places, is_read) in
+        [(MAX_FAILED_FOR - 1, true), (MAX_FAILED_FOR, true), (MAX_FAILED_FOR + 1, false)]
+    {
+        let call_id = "' failed for 'x".repeat(places - 1);
+        let line = format!(
+            "[Nov 22 09:43:06] NOTICE[99] res_pjsip/pjsip_distributor.c: Request 'REGISTER' from \
+             '<sip:1@a>' failed for '192.0.2.66:5060' (callid: {call_id}) - Failed to authenticate"
+        );
+        let address = parse(line.as_bytes()).map(|attempt| attempt.address);
+        assert_eq!(address, is_read.then(|| [192, 0, 2, 66].into()), "{places} places");
+    }
+}
