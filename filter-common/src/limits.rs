@@ -81,8 +81,8 @@ pub const CHALLENGED_ADDRESSES: u32 = 1 << 14;
 /// 100,000 packets/s.
 pub const RETRY_LINES: u32 = 1 << 13;
 
-/// Buckets by the hash of a source, 256 KiB: two for each place, one for the requests that are compared with
-/// those in [`RETRY_LINES`], and one for the retransmissions that pass.
+/// Buckets by the hash of a source, 256 KiB: four for each place, of which one is for the messages that are compared
+/// with those in [`RETRY_LINES`], one for the retransmissions that pass, and one for those with other credentials.
 pub const RETRY_BUCKETS: u32 = 1 << 15;
 
 /// Bytes of the ring buffer of responses: 1,000 events.

@@ -215,6 +215,9 @@ const SEEN: u64 = bits(&[
     Reason::Answered,
 ]);
 
+/// What `judge` says of a known peer that is over its limit.
+const OVER_AS_PEER: u64 = bits(&[Reason::KnownLimit, Reason::Flooding]);
+
 /// Decides about a packet: the first of these that applies.
 ///
 /// 1. It is not read, or its headers are not ones that Linux takes.
@@ -244,6 +247,12 @@ pub fn decide<S: Stages>(packet: &impl Packet, stages: &S) -> Decision {
     let headers = Headers::from_words(words);
     // No stage calls another, because the kernel's stack has 512 bytes.
     let mut code = judge(&headers, config, stages);
+    if code.bit() & OVER_AS_PEER != 0
+        && packet::is_tcp(words)
+        && stages.stream_of_peer(packet, words)
+    {
+        code = Reason::Known.into();
+    }
     if let Some(open) = code.as_guarded() {
         code = stages.admit(words, open);
     }

@@ -283,7 +283,13 @@ const SHORTEST: usize = 16;
 #[inline(always)]
 pub fn is_request(first: [u8; 8]) -> bool {
     let [letter, ..] = first;
-    letter.is_ascii_alphabetic() && first != *b"SIP/2.0 "
+    letter.is_ascii_alphabetic() && !is_response(first)
+}
+
+/// Whether a payload begins like a response.
+#[inline(always)]
+pub fn is_response(first: [u8; 8]) -> bool {
+    first == *b"SIP/2.0 "
 }
 
 /// Whether a request is an ACK, which nothing answers, although it has the credentials of its INVITE (RFC 3261
@@ -318,6 +324,12 @@ impl Message {
     #[inline(always)]
     pub fn is_stale(&self) -> bool {
         u64::from(self.seen) & STALE != 0
+    }
+
+    /// Whether there is a field with credentials.
+    #[inline(always)]
+    pub fn has_credentials(&self) -> bool {
+        u64::from(self.seen) & CREDENTIALS != 0
     }
 
     /// Whether the `CSeq` says REGISTER.
@@ -385,6 +397,8 @@ const STALE: u64 = 1;
 const REGISTERS: u64 = 2;
 /// It says INVITE.
 const INVITES: u64 = 4;
+/// There is a field with credentials or a challenge.
+const CREDENTIALS: u64 = 8;
 
 /// A name of at most sixteen bytes, or its last sixteen, as in [`Reading::name`].
 const fn name(text: &[u8]) -> [u64; 2] {
@@ -444,7 +458,7 @@ impl Reading {
             session_at: self.session_at as u32,
             session_len: self.session_len as u32,
             account_at: self.account_at as u32,
-            seen: self.seen as u32,
+            seen: self.seen as u32 | if self.credentials == 0 { 0 } else { CREDENTIALS as u32 },
         }
     }
 

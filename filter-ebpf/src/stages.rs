@@ -67,6 +67,11 @@ impl Stages for KernelStages {
     }
 
     #[inline(always)]
+    fn stream_of_peer(&self, _packet: &impl Packet, [w0, w1, w2, w3]: Words) -> bool {
+        ringfence_peer(self.0.ctx, w0, w1, w2, self.0.side.in_word(w3)) != 0
+    }
+
+    #[inline(always)]
     fn answered(&self, _packet: &impl Packet, [w0, w1, w2, w3]: Words, code: Code) -> Code {
         let number = u64::from(code.number()) << CODE_SHIFT;
         let w3 = self.0.side.in_word(w3) & WITHOUT_CODE | number;
@@ -173,6 +178,14 @@ pub extern "C" fn ringfence_stream(ctx: *mut xdp_md, w0: u64, w1: u64, w2: u64, 
     let side = Side::of_word(w3);
     let (packet, tables) = (XdpPacket::new(&ctx), KernelTables { ctx: ctx.ctx, side });
     stream::take(&packet, [w0, w1, w2, w3], &tables).number()
+}
+
+/// [`stream::of_peer`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn ringfence_peer(ctx: *mut xdp_md, w0: u64, w1: u64, w2: u64, w3: u64) -> u32 {
+    let tables = KernelTables { ctx, side: Side::of_word(w3) };
+    u32::from(stream::of_peer([w0, w1, w2, w3], &tables))
 }
 
 /// [`tiers::classify`].

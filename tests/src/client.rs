@@ -239,6 +239,27 @@ impl Client {
         Ok(None)
     }
 
+    /// Waits for a call, answers it, and waits for the acknowledgement. Returns whether that arrived.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be answered.
+    pub fn take_call(&mut self, limit: Duration) -> anyhow::Result<bool> {
+        let end = Instant::now() + limit;
+        let mut buffer = [0; 8192];
+        while Instant::now() < end {
+            let Ok(length) = self.socket.receive(&mut buffer) else { continue };
+            let text = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
+            if text.starts_with("ACK ") {
+                return Ok(true);
+            }
+            // Also what an earlier call has left.
+            let answer = answer(&text, self.socket.local());
+            self.socket.send(answer.as_bytes()).context("answer")?;
+        }
+        Ok(false)
+    }
+
     /// Registers with a password: asks, and answers the challenge. Returns the status.
     ///
     /// # Errors
@@ -259,4 +280,27 @@ impl Client {
         let second = Request { cseq: 2, branch, credentials, ..first };
         Ok(self.ask(&second)?.map(|response| response.status))
     }
+}
+
+/// The answer of a phone at `local` to a request: 200, and to a call with the codec that the lab has.
+fn answer(request: &str, local: SocketAddr) -> String {
+    let is_kept =
+        |line: &&str| ["Via:", "From:", "Call-ID:", "CSeq:"].iter().any(|n| line.starts_with(n));
+    let kept: Vec<&str> = request.lines().filter(is_kept).collect();
+    let to = request.lines().find(|line| line.starts_with("To:")).unwrap_or_default();
+    let tag = if to.contains(";tag=") { "" } else { ";tag=phone" };
+    let ip = local.ip();
+    let body = if request.starts_with("INVITE ") {
+        format!(
+            "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0\r\n"
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        "SIP/2.0 200 OK\r\n{}\r\n{to}{tag}\r\nContact: <sip:phone@{local}>\r\n\
+         Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
+        kept.join("\r\n"),
+        body.len(),
+    )
 }

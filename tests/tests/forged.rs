@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use std::{panic, thread};
 
 use ringfence_tests::asterisk;
 use ringfence_tests::client::Client;
@@ -102,6 +104,59 @@ fn ten_thousand_forged_packets_shut_nobody_out() {
         let why = world.ringfence.why(victim).unwrap();
         assert_eq!((&why["known"], &why["proven"]), (&true.into(), &true.into()), "{why}");
     }
+    world.end().unwrap();
+}
+
+/// Forged packets in the name of a registered phone, some thousands a second.
+fn flood(world: &World, source: IpAddr, stop: &AtomicBool) {
+    let hardware = hardware_address(&world.hosts.pbx).unwrap();
+    let wire = Wire::of(&world.hosts.attacker).unwrap();
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        for _ in 0..4 {
+            number += 1;
+            let frame = Frame::from(source).target_mac(hardware).payload(forged(number, source));
+            wire.send(&frame.build()).unwrap();
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Its responses pass when they are sent again, and what it sends over TCP is not forged.
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn a_flood_in_the_name_of_a_phone_ends_neither_calls_nor_connections() {
+    let world = World::new(|_defaults| ()).unwrap();
+    let (user, password) = endpoint(0);
+    let mut called = Client::udp(&world.hosts.phone, PHONE, PBX).unwrap();
+    assert_eq!(called.register(&user, &password, "called").unwrap(), Some(200));
+    let (other, password) = endpoint(1);
+    let mut connected = Client::tcp(&world.hosts.phone, PHONE, PBX).unwrap();
+    assert_eq!(connected.register(&other, &password, "connected").unwrap(), Some(200));
+    let stop = AtomicBool::new(false);
+    let dropped = || world.ringfence.status().unwrap().reasons["flooding"].packets;
+    thread::scope(|scope| {
+        let flooding = scope.spawn(|| flood(&world, PHONE, &stop));
+        let outcome = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+            assert!(until(SOON, || dropped() > 5000), "{}", dropped());
+            for number in 0..3 {
+                let dial = format!("channel originate PJSIP/{user} extension 601@default");
+                world.asterisk.cli(&dial).unwrap();
+                assert!(called.take_call(SOON).unwrap(), "call {number}");
+                world.asterisk.cli("channel request hangup all").unwrap();
+            }
+            for number in 0..10 {
+                let id = &format!("again-{number}");
+                let answer = connected.register(&other, &password, id).unwrap();
+                assert_eq!(answer, Some(200), "{number}");
+            }
+            let again = until(SOON, || Client::tcp(&world.hosts.phone, PHONE, PBX).is_ok());
+            assert!(again, "it cannot connect");
+        }));
+        stop.store(true, Ordering::Relaxed);
+        flooding.join().unwrap();
+        outcome.unwrap_or_else(|why| panic::resume_unwind(why));
+    });
     world.end().unwrap();
 }
 

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
 use std::net::IpAddr;
+use std::thread;
 use std::time::Duration;
 
 use ringfence_tests::asterisk;
@@ -76,6 +77,52 @@ fn stolen_nonces_prove_nothing() {
     assert!(!evidence.is_empty() && evidence.iter().all(|e| e["proven"] == false), "{why}");
     assert!(!is_proven(&world, thief) && !is_proven(&world, robbed), "{why}");
     assert_eq!(kind_of(&world, robbed), None);
+    world.end().unwrap();
+}
+
+/// Asterisk says whether a password is right for an invented nonce too (`stale=true`).
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn guesses_that_are_sent_again_do_not_evade_a_throttle() {
+    const GUESSES: usize = 20;
+    let world = World::new(|_defaults| ()).unwrap();
+    let source = ATTACKERS[6];
+    let mut guesser = client(&world, source);
+    let challenged = guesser.ask(&Request::register("1001", "first")).unwrap().unwrap();
+    let mut nonce = challenged.challenge().unwrap();
+    nonce.nonce = "1767225600/0123456789abcdef0123456789abcdef".to_owned();
+    let (user, password) = endpoint(0);
+    let credentials = &guesser.credentials(&nonce, &user, &password);
+    let right = Request { credentials, ..Request::register(&user, "right") };
+    let answer = guesser.ask(&right).unwrap().unwrap();
+    assert!(answer.status == 401 && answer.text.contains("stale=true"), "{answer:?}");
+    let guess = |guesser: &mut Client, id: &str| {
+        let credentials = &guesser.credentials(&nonce, &user, id);
+        let request = Request { credentials, ..Request::register(&user, id) };
+        guesser.send(&guesser.text(&request)).unwrap();
+    };
+    for number in 0..ATTEMPTS {
+        guess(&mut guesser, &format!("wrong-{number}"));
+        if !guesser.any_answer() {
+            break;
+        }
+    }
+    assert!(becomes(&world, source, "throttle"), "{}", world.ringfence.why(source).unwrap());
+    let ids: Vec<String> = (0..GUESSES).map(|number| format!("again-{number}")).collect();
+    for pause in [Duration::from_millis(500), Duration::ZERO] {
+        ids.iter().for_each(|id| guess(&mut guesser, id));
+        thread::sleep(pause);
+    }
+    let answered = ids.iter().take_while(|_| guesser.any_answer()).count();
+    // Three at once, and then one every ten seconds.
+    assert!((1..=5).contains(&answered), "{answered}");
+    // A phone that asks without credentials gets its challenge.
+    let first = guesser.text(&Request::register(&user, "phone"));
+    guesser.send(&first).unwrap();
+    thread::sleep(Duration::from_millis(500));
+    guesser.send(&first).unwrap();
+    assert_eq!(guesser.answer("phone").unwrap().status, 401);
+    assert!(!is_proven(&world, source));
     world.end().unwrap();
 }
 

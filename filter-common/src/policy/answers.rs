@@ -42,6 +42,10 @@ const ALL_SEARCHES: Gcra = Gcra { interval: SECOND / 5000, tolerance: SECOND };
 /// Retransmissions of one source that pass. A flood of requests that are all sent twice also uses it.
 const RETRIES: Gcra = Gcra { interval: SECOND / 10, tolerance: 2 * SECOND };
 
+/// The same of a throttled source's requests with credentials for other nonces: Asterisk says of these too whether the
+/// password is right. A phone whose nonce was forgotten needs one.
+const GUESSES: Gcra = Gcra { interval: 10 * SECOND, tolerance: 20 * SECOND };
+
 /// Whether a packet may be an answer or a retransmission, which [`admit`] finds out. A TCP connection cannot be
 /// forged, so its limits are the source's own.
 #[inline(always)]
@@ -67,7 +71,6 @@ pub fn admit<T: Tables + ?Sized>(
     code: Code,
     tables: &T,
 ) -> Code {
-    let dropped = code.bit() & OVER != 0;
     // A throttle decides before its source's place does, which a retransmission must not evade.
     if code.is(Reason::Throttled)
         && let Some(config) = tables.config()
@@ -75,23 +78,24 @@ pub fn admit<T: Tables + ?Sized>(
     {
         return Reason::Geo.into();
     }
-    passes(packet, words, dropped, tables).map_or(code, Code::from)
+    passes(packet, words, code, tables).map_or(code, Code::from)
 }
 
 #[inline(always)]
 fn passes<T: Tables + ?Sized>(
     packet: &impl Packet,
     words: Words,
-    dropped: bool,
+    code: Code,
     tables: &T,
 ) -> Option<Reason> {
+    let dropped = code.bit() & OVER != 0;
     let config = tables.config()?;
     let Headers { source, layer4, .. } = Headers::from_words(words);
     let (Layer4::Udp { payload, .. } | Layer4::Tcp { payload, .. }) = layer4 else {
         return None;
     };
     let first = packet.array(payload.start)?;
-    if !wire::is_request(first) {
+    if !wire::is_request(first) && !wire::is_response(first) {
         return None;
     }
     let now = tables.now(config);
@@ -99,7 +103,9 @@ fn passes<T: Tables + ?Sized>(
     if dropped && !LOOKS.take(&tables.retry_bucket(places(hash)[0])?, now) {
         return None;
     }
-    if let Some(record) = tables.challenged(source)
+    let mut guesses = false;
+    if wire::is_request(first)
+        && let Some(record) = tables.challenged(source)
         && (!dropped || may_search(&record, tables, now))
     {
         let len = tables.with_window(|window| {
@@ -115,16 +121,19 @@ fn passes<T: Tables + ?Sized>(
             let passes = dropped && ANSWERS.take(&record.bucket(), now);
             return passes.then_some(Reason::Answered);
         }
+        guesses = code.is(Reason::Throttled) && message.has_credentials();
     }
-    if dropped { retried(packet, payload, hash, tables) } else { None }
+    // Who has sent a request without a response sends it again, and gets the same response.
+    if dropped { retried(packet, payload, hash, guesses, tables) } else { None }
 }
 
-/// The buckets of a source by its hash: of the requests that are looked at, and of the retransmissions that pass.
+/// The buckets of a source by its hash: of the messages that are looked at, of the retransmissions that pass, and of
+/// those with other credentials.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "masked")]
-pub fn places(hash: u64) -> [u32; 2] {
-    let first = (hash as u32) << 1 & (RETRY_BUCKETS - 1);
-    [first, first | 1]
+pub fn places(hash: u64) -> [u32; 3] {
+    let first = (hash as u32) << 2 & (RETRY_BUCKETS - 1);
+    [first, first | 1, first | 2]
 }
 
 /// Whether a packet that would be dropped may be searched for a nonce.
@@ -136,12 +145,13 @@ fn may_search<T: Tables + ?Sized>(record: &impl Record, tables: &T, now: u64) ->
         && SEARCHES.take(&own, now)
 }
 
-/// Whether a request that would be dropped passes because it was sent before.
+/// Whether a message that would be dropped passes because it was sent before.
 #[inline(always)]
 fn retried<T: Tables + ?Sized>(
     packet: &impl Packet,
     payload: Payload,
     hash: u64,
+    guesses: bool,
     tables: &T,
 ) -> Option<Reason> {
     if !sip::is_identified(payload) {
@@ -155,10 +165,11 @@ fn retried<T: Tables + ?Sized>(
     if !greylist::is_repeated(&tables.retries(line)?, identity, now) {
         return None;
     }
-    let own = tables.retry_bucket(places(hash)[1])?;
+    let [_, again, again_with_others] = places(hash);
+    let (limit, place) = if guesses { (GUESSES, again_with_others) } else { (RETRIES, again) };
+    let own = tables.retry_bucket(place)?;
     let shared = tables.shared_bucket(ADMITTED)?;
-    let passes = RETRIES.has_room(&own, now)
-        && config.admitted.take(&shared, now)
-        && RETRIES.take(&own, now);
+    let passes =
+        limit.has_room(&own, now) && config.admitted.take(&shared, now) && limit.take(&own, now);
     passes.then_some(Reason::Admitted)
 }

@@ -42,6 +42,11 @@ pub trait Stages {
     fn stream(&self, packet: &impl Packet, words: Words) -> Code {
         stream::take(packet, words, self.tables())
     }
+    /// [`stream::of_peer`].
+    #[inline(always)]
+    fn stream_of_peer(&self, _packet: &impl Packet, words: Words) -> bool {
+        stream::of_peer(words, self.tables())
+    }
     /// [`tiers::classify`].
     #[inline(always)]
     fn classify(&self, packet: &impl Packet, words: Words) -> Task {

@@ -5,7 +5,7 @@
 //! unknown sources together. The bytes of a TLS handshake count too.
 
 use super::levels::{self, Level, Over};
-use super::tiers::{network_hash, over_tcp};
+use super::tiers::{has_room_for_syn, network_hash, over_tcp};
 use super::{Tables, is_attended};
 use crate::abi::{CONNECTED_BYTES, Config, UNCONNECTED_BYTES};
 use crate::address::Address;
@@ -66,6 +66,32 @@ pub fn take<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: &T) 
         Over::Prefix => Reason::PrefixLimit.into(),
         Over::Shared => Reason::SharedLimit.into(),
     }
+}
+
+/// Whether a segment of a known peer passes although the peer is over its limit: a flood over UDP in its name must not
+/// end its connections. It has as many packets again, over connections that the host has.
+#[inline(always)]
+pub fn of_peer<T: Tables + ?Sized>(words: Words, tables: &T) -> bool {
+    let Some(config) = tables.config() else {
+        return false;
+    };
+    let headers = Headers::from_words(words);
+    let Layer4::Tcp { payload, syn, .. } = headers.layer4 else {
+        return false;
+    };
+    let now = tables.now(config);
+    let hash = headers.source.hash(config.seed);
+    if syn {
+        return has_room_for_syn(hash, config, tables, now);
+    }
+    if payload.start >= payload.end && !payload.fragmented {
+        // From anybody.
+        return true;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "masked")]
+    let place = CONNECTION_BUCKETS | hash as u32 & (STREAM_SOURCES - 1);
+    let bucket = tables.stream_bucket(place);
+    tables.connected(&headers) && bucket.is_some_and(|bucket| config.known.take(&bucket, now))
 }
 
 /// The buckets in [`maps::STREAMS`](crate::abi::maps::STREAMS) of a connection (by the source's address

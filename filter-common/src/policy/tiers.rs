@@ -284,6 +284,21 @@ pub(super) fn over_tcp<T: Tables + ?Sized>(
     if goes_on { Code::flood(code) } else { code }
 }
 
+/// Whether the source with this hash may open another connection, as an unknown one may. Consumes it.
+#[inline(always)]
+pub(super) fn has_room_for_syn<T: Tables + ?Sized>(
+    hash: u64,
+    config: &Config,
+    tables: &T,
+    now: u64,
+) -> bool {
+    let place = Class::Syn.index();
+    #[expect(clippy::cast_possible_truncation, reason = "masked")]
+    let line = hash as u32 & (SOURCE_LINES - 1);
+    let bucket = tables.source_bucket(line, place);
+    bucket.is_some_and(|bucket| at(&config.source, place).take(&bucket, now))
+}
+
 /// The hash of a source's network, for the limits.
 #[inline(always)]
 pub(super) fn network_hash(source: Address, config: &Config) -> u64 {

@@ -177,9 +177,15 @@ impl Case {
                 expected.bans = expected.bans.max(before.bans + 1);
             }
             Reason::Spoofed if self.is_own() => expected.bans += 1,
+            // A segment of a peer that is over its limit.
+            Reason::Known if after.peers_dropped > before.peers_dropped => {
+                expected.peers_dropped += 1;
+            }
             Reason::Known => expected.peers_passed += 1,
             Reason::KnownLimit => expected.peers_dropped += 1,
-            Reason::Flooding | Reason::Answered if is_peer => expected.peers_dropped += 1,
+            Reason::Flooding | Reason::Answered | Reason::Admitted if is_peer => {
+                expected.peers_dropped += 1;
+            }
             Reason::Flooding => expected.flooders += 1,
             Reason::Signature => expected.signatures += 1,
             Reason::DryRun => return Err("no packet has it".to_owned()),

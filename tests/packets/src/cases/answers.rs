@@ -187,6 +187,14 @@ fn retransmissions() -> Vec<Case> {
     // Too short to be told from others.
     let short =
         register(V4).payload("OPTIONS sip:a SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\n\r\n");
+    let response = Frame::from(ip(V4)).payload(messages::response("200 OK"));
+    let neither = register(V4).payload([b'!'; 200]);
+    let known = World::default().peer(V4, In(60)).known_limit(2);
+    let challenged = world.clone().challenge(V4, "x");
+    let guess = |n: u32| {
+        let text = String::from_utf8(messages::register_with_credentials()).expect("text");
+        Frame::from(ip(V4)).payload(text.replacen("a84b4c76e66710", &format!("a84b4c76{n:06}"), 1))
+    };
     vec![
         again.then_same(1).then_wait(500),
         row("61 bytes again", &short, &world, Throttled).then_same(1).then_wait(500),
@@ -200,6 +208,37 @@ fn retransmissions() -> Vec<Case> {
         row("another request", &credentials(V4), &world, Throttled)
             .then([register(V4).build()])
             .then_wait(500),
+        row("a response", &response, &world, Throttled),
+        row("a response again", &response, &world, Admitted).then_same(1).then_wait(500),
+        row("what is neither, again", &neither, &world, Throttled).then_same(1).then_wait(500),
+        row("a response of a known peer", &response, &known, KnownLimit).after(2),
+        row("a response of a known peer again", &response, &known, Admitted)
+            .after(3)
+            .then_wait(500),
+        // Asterisk says of these whether the password is right.
+        row("three guesses again", &guess(2), &challenged, Admitted)
+            .then((0..3).map(|n| guess(n).build()))
+            .then_wait(500)
+            .then((0..2).map(|n| guess(n).build())),
+        row("four guesses again", &guess(3), &challenged, Throttled)
+            .then((0..4).map(|n| guess(n).build()))
+            .then_wait(500)
+            .then((0..3).map(|n| guess(n).build())),
+        row(
+            "a request without credentials after four guesses",
+            &register(V4),
+            &challenged,
+            Admitted,
+        )
+        .then((0..4).map(|n| guess(n).build()))
+        .then_same(1)
+        .then_wait(500)
+        .then((0..4).map(|n| guess(n).build())),
+        row("guesses of a known peer", &guess(3), &known.challenge(V4, "x"), Admitted)
+            .then((0..4).map(|n| guess(n).build()))
+            .then((0..4).map(|n| guess(n).build()))
+            .then_wait(500)
+            .then((0..3).map(|n| guess(n).build())),
         row("again among others", &register(V4), &world, Admitted)
             .then(busy(few))
             .then_same(1)

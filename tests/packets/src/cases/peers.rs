@@ -112,12 +112,29 @@ fn floods() -> Vec<Case> {
     let world = World::default().known_limit(3).flood_after(4).peer(V4, In(600)).peer(V6, In(600));
     let trusted = world.clone().trust("192.0.2.66/32");
     let tcp = from(V4).tcp(5060);
+    let (syn, control) = (
+        Frame::from(ip(V4)).tcp(5060).tcp_flags(flag::SYN),
+        Frame::from(ip(V4)).tcp(5060).tcp_flags(flag::ACK),
+    );
     vec![
         row("known flood: still over the limit alone", &from(V4), &world, KnownLimit).after(6),
         row("known flood: goes on", &from(V4), &world, Flooding).after(7),
         row("known flood: goes on, ipv6", &from(V6), &world, Flooding).after(7),
         row("known flood: while banned", &from(V4), &world, Flooding).after(30),
         row("known flood: while banned, tcp", &tcp, &world, Flooding)
+            .then(vec![from(V4).build(); 8]),
+        // A flood over UDP may be forged, and must not end the connections of the peer.
+        row("known flood: while banned, a connection", &tcp, &world.clone().connect(V4), Known)
+            .then(vec![from(V4).build(); 8]),
+        row("known flood: over the limit, a connection", &tcp, &world.clone().connect(V4), Known)
+            .then(vec![from(V4).build(); 4]),
+        row("known flood: of a connection", &tcp, &world.clone().connect(V4), Flooding)
+            .then(vec![from(V4).build(); 8])
+            .then_same(3),
+        row("known flood: of a connection, for long", &tcp, &world.clone().connect(V4), Flooding)
+            .after(30),
+        row("known flood: it connects again", &syn, &world, Known).then(vec![from(V4).build(); 8]),
+        row("known flood: it acknowledges", &control, &world, Known)
             .then(vec![from(V4).build(); 8]),
         row("known flood: while banned, another port", &from(V4).udp(53), &world, OtherPort)
             .then(vec![from(V4).build(); 8]),
