@@ -17,6 +17,9 @@ use crate::duration;
 /// The longest line, in bytes.
 const LINE_MAX: u64 = 8192;
 
+/// What some editors put at the beginning of a file in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The most characters of a line that an error shows.
 const SHOWN: usize = 60;
 
@@ -81,8 +84,7 @@ pub fn parse(line: &str) -> Result<Option<Ban>, String> {
                 ban.end = Some(End::At(time));
             }
             "for" => {
-                let time = duration::parse(value).map_err(|why| why.to_string())?;
-                ban.end = Some(End::After(time));
+                ban.end = Some(End::After(time(value)?));
             }
             "scope" => ban.scope = Some(value.to_owned()),
             "jail" => ban.jail = Some(value.to_owned()),
@@ -180,6 +182,9 @@ impl<R: BufRead> Lines<R> {
             return Ok(None);
         }
         self.number += 1;
+        if self.number == 1 && line.starts_with(BYTE_ORDER_MARK) {
+            line.drain(..BYTE_ORDER_MARK.len());
+        }
         let is_long = line.len() as u64 == LINE_MAX && line.last() != Some(&b'\n');
         if is_long {
             self.skip_line()?;
@@ -231,13 +236,52 @@ pub fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address.to_canonical().into());
     }
+    without_zone(text)?;
     let network: IpNet = text.parse().map_err(|_invalid| {
         "not an address or network such as `192.0.2.7` or `2001:db8::/64`".to_owned()
     })?;
     if network.trunc() != network {
         return Err(format!("not a network; the network around it is {}", network.trunc()));
     }
+    if let (IpNet::V6(v6), IpAddr::V4(v4)) = (network, network.addr().to_canonical()) {
+        let length = v6.prefix_len().saturating_sub(96);
+        return Err(format!("IPv4 packets have no such address; write {v4}/{length}"));
+    }
     Ok(network)
+}
+
+/// Reads an address, also as a network of one.
+///
+/// # Errors
+///
+/// If it is none; why, in words.
+pub fn address(text: &str) -> Result<IpAddr, String> {
+    without_zone(text)?;
+    let network = network(text).ok().filter(|net| net.prefix_len() == net.max_prefix_len());
+    let wrong = || "not an address such as `192.0.2.7` or `2001:db8::7`".to_owned();
+    network.map(|network| network.addr()).ok_or_else(wrong)
+}
+
+/// A link-local address of IPv6 may be written with its interface, which a packet does not have.
+fn without_zone(text: &str) -> Result<(), String> {
+    let Some((address, _)) = text.split_once('%') else { return Ok(()) };
+    match address.parse::<IpAddr>() {
+        Ok(address) => Err(format!("write it without its interface: {address}")),
+        Err(_other) => Ok(()),
+    }
+}
+
+/// Reads how long a ban or the like lasts.
+///
+/// # Errors
+///
+/// If it is not a duration, or zero; why, in words.
+pub fn time(text: &str) -> Result<Duration, String> {
+    match duration::parse(text) {
+        Ok(Duration::ZERO) => Err(format!("`{text}` is no time; write one such as `10m`")),
+        Ok(time) => Ok(time),
+        Err(why) => Err(why.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -285,6 +329,9 @@ mod tests {
     fn a_wrong_line_says_what_is_wrong() {
         for (line, word) in [
             ("phone.example", "not an address"),
+            ("fe80::1%eth0", "without its interface: fe80::1"),
+            ("::ffff:192.0.2.0/120", "write 192.0.2.0/24"),
+            ("192.0.2.7 for=0", "`0` is no time"),
             ("192.0.2.7/24", "192.0.2.0/24"),
             ("192.0.2.7 until=tomorrow", "neither a time"),
             ("192.0.2.7 for=ever", "ever"),
@@ -306,6 +353,29 @@ mod tests {
         let lines: Vec<_> = Lines::new(&text[..]).map(Result::unwrap).collect();
         let numbers: Vec<(u64, bool)> = lines.iter().map(|(n, line)| (*n, line.is_ok())).collect();
         assert_eq!(numbers, [(1, true), (3, false), (4, false), (5, false), (6, true)]);
+    }
+
+    #[test]
+    fn a_file_of_an_editor_is_read() {
+        let text = b"\xef\xbb\xbf192.0.2.7\r\n192.0.2.8 reason=a\r\n";
+        let bans: Vec<Ban> = Lines::new(&text[..]).map(|line| line.unwrap().1.unwrap()).collect();
+        assert_eq!(bans.len(), 2);
+        assert_eq!(bans[1].reason.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn an_address_may_be_a_network_of_one() {
+        for (text, expected) in [
+            ("192.0.2.7", Some("192.0.2.7")),
+            ("192.0.2.7/32", Some("192.0.2.7")),
+            ("::ffff:192.0.2.7", Some("192.0.2.7")),
+            ("192.0.2.0/24", None),
+            ("phone.example", None),
+            ("fe80::1%eth0", None),
+        ] {
+            let expected = expected.map(|text| text.parse::<IpAddr>().unwrap());
+            assert_eq!(address(text).ok(), expected, "{text}");
+        }
     }
 
     proptest! {

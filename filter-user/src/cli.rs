@@ -31,7 +31,7 @@ pub use self::filter::{Capture, MaintenanceVerb, Panic};
 pub use self::fleet::FleetVerb;
 pub use self::logs::{Import, ImportFail2ban, TestLog};
 pub use self::top::Top;
-use crate::ban_list::network;
+use crate::ban_list::{address, network};
 
 /// Keeps SIP attackers out of an Asterisk or Wazo host.
 ///
@@ -144,6 +144,7 @@ pub enum Command {
     /// jail is to a ban, and which failures do not count.
     Why {
         /// The address
+        #[arg(value_parser = address)]
         address: IpAddr,
         /// How to print.
         #[command(flatten)]

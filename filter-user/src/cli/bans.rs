@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
 use super::Output;
-use crate::ban_list::network;
+use crate::ban_list::{network, time};
 use crate::duration;
 
 /// The arguments of `bans`.
@@ -63,7 +63,7 @@ pub struct Ban {
     #[command(flatten)]
     pub which: Listed,
     /// How long the ban lasts, such as `90s`, `10m`, `1h30m` or `7d`
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse, default_value = "1h", conflicts_with = "forever")]
+    #[arg(long = "for", value_name = "DURATION", value_parser = time, default_value = "1h", conflicts_with = "forever")]
     pub time: Duration,
     /// Ban without an end
     #[arg(long)]

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
 use super::Output;
-use crate::ban_list::network;
+use crate::ban_list::{network, time};
 use crate::duration;
 
 /// The arguments of `allow`.
@@ -17,7 +17,7 @@ pub struct Allow {
     #[arg(value_name = "NET", value_parser = network)]
     pub network: IpNet,
     /// How long, such as `10m` or `7d` [default: until `disallow`]
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = time)]
     pub time: Option<Duration>,
     /// What it is for, to show in `allows` and `why`
     #[arg(long, value_name = "TEXT")]
