@@ -110,7 +110,9 @@ fn guesses_that_are_sent_again_do_not_evade_a_throttle() {
     assert!(becomes(&world, source, "throttle"), "{}", world.ringfence.why(source).unwrap());
     let ids: Vec<String> = (0..GUESSES).map(|number| format!("again-{number}")).collect();
     for pause in [Duration::from_millis(500), Duration::ZERO] {
-        ids.iter().for_each(|id| guess(&mut guesser, id));
+        for id in &ids {
+            guess(&mut guesser, id);
+        }
         thread::sleep(pause);
     }
     let answered = ids.iter().take_while(|_| guesser.any_answer()).count();
