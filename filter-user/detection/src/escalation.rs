@@ -240,7 +240,7 @@ mod tests {
         let more = escalation.load(vec![(who, of(2, 1)), (other, of(1, 1))], at(5));
         assert_eq!(more, [(who, Record { bans: 3, proven: 3, ..of(3, 5) })]);
         assert_eq!(escalation.term(case(0, true), HOUR, &on(), at(7)), (8 * HOUR, 4));
-        assert_eq!(escalation.history().len(), 2);
+        assert!(escalation.history().len() == 2 && !escalation.history().is_empty());
         assert!(escalation.history().has_proven(who.address));
     }
 

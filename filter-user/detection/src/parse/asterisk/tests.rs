@@ -581,3 +581,46 @@ fn a_line_with_too_many_places_for_an_address_reports_nothing() {
         assert_eq!(address, is_read.then(|| [192, 0, 2, 66].into()), "{places} places");
     }
 }
+
+#[test]
+fn a_guest_that_registers_is_a_failure_and_a_phone_is_not() {
+    for (text, address, endpoint, verdict) in [
+        (
+            "Endpoint 'anonymous' (192.0.2.66:5060) has no configured AORs",
+            "192.0.2.66",
+            "anonymous",
+            Verdict::Failure,
+        ),
+        (
+            "AOR '100' not found for endpoint 'anonymous' (2001:db8::9:5060)",
+            "2001:db8::9",
+            "anonymous",
+            Verdict::Failure,
+        ),
+        (
+            "AOR '100' not found for endpoint 'anonymous' ([2001:db8::9]:5060)",
+            "2001:db8::9",
+            "anonymous",
+            Verdict::Failure,
+        ),
+        (
+            "AOR '100' not found for endpoint 'x' (192.0.2.1:5060)",
+            "192.0.2.1",
+            "x",
+            Verdict::Ignored,
+        ),
+    ] {
+        let line = format!("[Nov 22 09:43:06] WARNING[99] res_pjsip_registrar.c: {text}");
+        let attempt = parse(line.as_bytes()).unwrap();
+        assert_eq!(attempt.address, address.parse::<IpAddr>().unwrap(), "{text}");
+        assert_eq!((attempt.port, attempt.account.as_deref()), (Some(5060), Some(endpoint)));
+        assert_eq!((attempt.verdict, attempt.rule), (verdict, REGISTRAR));
+    }
+}
+
+#[test]
+fn a_login_to_the_manager_came_over_tcp() {
+    let line = "[Nov 22 09:43:06] NOTICE[1] manager.c: 192.0.2.66 failed to authenticate as 'x'";
+    let attempt = parse(line.as_bytes()).unwrap();
+    assert_eq!((attempt.transport, attempt.rule), (Some(Transport::Tcp), MANAGER_LOGIN));
+}
