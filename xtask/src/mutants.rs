@@ -35,7 +35,7 @@ const HANGS: &str = "60";
 /// The profile in which the tests are built: most of the time goes into the tests if nothing is optimised, and into
 /// the linker if there is debug information.
 const PROFILE: [(&str, &str); 3] = [
-    ("CARGO_PROFILE_DEV_DEBUG", "none"),
+    ("CARGO_PROFILE_DEV_DEBUG", "0"),
     ("CARGO_PROFILE_DEV_LTO", "off"),
     ("CARGO_PROFILE_DEV_OPT_LEVEL", "1"),
 ];

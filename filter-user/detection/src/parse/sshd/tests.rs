@@ -266,3 +266,11 @@ proptest! {
         parse(format!("{PREFIX}{start}{rest}").as_bytes());
     }
 }
+
+#[test]
+fn a_line_of_a_file_has_the_time_that_syslog_wrote() {
+    let line = "2026-11-22T09:43:06.123456+00:00 pbx sshd[1]: Invalid user admin from 192.0.2.66 port 5022";
+    let attempt = parse(line.as_bytes()).unwrap();
+    let time = attempt.logged_at.unwrap().instant(&jiff::tz::TimeZone::UTC).unwrap();
+    assert_eq!(time.to_string(), "2026-11-22T09:43:06.123456Z");
+}
