@@ -235,6 +235,7 @@ mod tests {
             last_proven: Some(at(hour).into()),
         };
         let mut escalation = escalation();
+        assert!(escalation.history().is_empty());
         escalation.note(case(0, true), at(5), at(6));
         let other = Offender { jail: 1, ..who };
         let more = escalation.load(vec![(who, of(2, 1)), (other, of(1, 1))], at(5));

@@ -285,7 +285,7 @@ mod tests {
             [(Kind::Challenged, CHALLENGED), (Kind::Refused, REFUSED), (Kind::Accepted, ACCEPTED)]
         {
             let attempt = Responses::default().attempt(&response(kind, 1, 1)).unwrap();
-            assert_eq!(attempt.rule, rule);
+            assert_eq!((attempt.rule, attempt.transport), (rule, Some(Transport::Udp)));
             assert!(RULES.contains(&rule) && RULES.contains(&NO_NUMBER));
         }
     }

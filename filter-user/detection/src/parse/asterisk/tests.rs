@@ -624,3 +624,15 @@ fn a_login_to_the_manager_came_over_tcp() {
     let attempt = parse(line.as_bytes()).unwrap();
     assert_eq!((attempt.transport, attempt.rule), (Some(Transport::Tcp), MANAGER_LOGIN));
 }
+
+#[test]
+fn an_undecided_line_names_each_address_that_it_may_mean() {
+    let from = "\"y' failed for '203.0.113.12:5060' (callid: z";
+    let line = distributor_line(from, "192.0.2.66:5060", "a) - Failed to authenticate");
+    let attempt = parse_undecided(line.as_bytes()).unwrap();
+    let mut named = attempt.rivals.clone();
+    named.push(attempt.address);
+    named.sort_unstable();
+    assert!(!attempt.decided);
+    assert_eq!(named, [IpAddr::from([192, 0, 2, 66]), IpAddr::from([203, 0, 113, 12])]);
+}
