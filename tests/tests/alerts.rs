@@ -79,6 +79,12 @@ impl Site {
         python.args(["-m", "aiosmtpd", "-n", "-l", "127.0.0.1:25"]);
         python.args(["-c", "aiosmtpd.handlers.Mailbox"]).arg(file("mails"));
         let mails = Running::spawn("aiosmtpd", python.stderr(Stdio::null())).unwrap();
+        let listens = || {
+            let said = hosts.pbx.command("ss").args(["-Hlnt"]).output().unwrap();
+            let said = String::from_utf8_lossy(&said.stdout);
+            [":8443 ", ":8098 ", ":25 "].iter().all(|port| said.contains(port))
+        };
+        assert!(until(SOON, listens), "the servers do not listen");
 
         // The daemon alone trusts the server's certificate, as if the host's administrator had added it.
         let binary = file("ringfence");
