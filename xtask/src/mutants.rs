@@ -119,17 +119,19 @@ fn mutate(
     command
         .args(["mutants", "--package", package, "--timeout", HANGS, "--output"])
         .arg(output)
-        .args(["--no-shuffle", "--sharding", "round-robin"])
+        .arg("--no-shuffle")
         .args(["--test-package", &tests.join(",")])
         // No test is an example in the documentation.
         .arg("--cargo-arg=--tests")
         .envs(PROFILE)
         .env("PROPTEST_CASES", CASES)
         .current_dir(workspace.root());
-    for (option, value) in [("--file", &args.file), ("--shard", &args.shard)] {
-        if let Some(value) = value {
-            command.args([option, value]);
-        }
+    if let Some(file) = &args.file {
+        command.args(["--file", file]);
+    }
+    // cargo-mutants takes neither without the other.
+    if let Some(shard) = &args.shard {
+        command.args(["--sharding", "round-robin", "--shard", shard]);
     }
     let status = command.status().context("start cargo-mutants")?;
     // 2: some survived; 3: some hung. Its lists contain both.

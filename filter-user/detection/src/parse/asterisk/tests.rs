@@ -636,3 +636,14 @@ fn an_undecided_line_names_each_address_that_it_may_mean() {
     assert!(!attempt.decided);
     assert_eq!(named, [IpAddr::from([192, 0, 2, 66]), IpAddr::from([203, 0, 113, 12])]);
 }
+
+#[test]
+fn lines_of_other_channels_name_their_rule_and_transport() {
+    let dropped = "WARNING[9] pjproject: \tsip_transport.c Dropping 4 bytes packet from UDP 192.0.2.66:5060 : x";
+    let attempt = parse(format!("[Nov 22 09:43:06] {dropped}").as_bytes()).unwrap();
+    assert_eq!((attempt.transport, attempt.rule), (Some(Transport::Udp), DROPPED_PACKET));
+    let refused = "chan_iax2.c: Host 192.0.2.66 failed to authenticate as 'x'";
+    let attempt = notice_of(refused.as_bytes()).unwrap();
+    assert_eq!(attempt.transport, Some(Transport::Udp));
+    assert!(RULES.contains(&attempt.rule), "{}", attempt.rule);
+}

@@ -274,3 +274,15 @@ fn a_line_of_a_file_has_the_time_that_syslog_wrote() {
     let time = attempt.logged_at.unwrap().instant(&jiff::tz::TimeZone::UTC).unwrap();
     assert_eq!(time.to_string(), "2026-11-22T09:43:06.123456Z");
 }
+
+#[test]
+fn an_unknown_user_is_announced_and_a_repeated_line_counts_as_often() {
+    let line = |message: &str| {
+        parse(format!("Nov 22 09:43:06 pbx sshd[1]: {message}").as_bytes()).unwrap()
+    };
+    let invalid = line("Invalid user admin from 192.0.2.66 port 5022");
+    let failed = "Failed password for root from 192.0.2.66 port 5022 ssh2";
+    assert_eq!((invalid.announces, invalid.times), (true, 1));
+    assert_eq!((line(failed).announces, line(failed).times), (false, 1));
+    assert_eq!(line(&format!("message repeated 3 times: [ {failed}]")).times, 3);
+}
