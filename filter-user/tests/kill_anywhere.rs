@@ -34,8 +34,12 @@ use tokio::sync::mpsc;
 /// How long the log is written to.
 const TIME: Duration = Duration::from_secs(12);
 
-/// Rotated files that are kept: more than are made while the reader is dead.
+/// Rotated files that are kept.
 const KEPT: usize = 60;
+
+/// The log is not rotated while the reader has yet to read this many files. On a busy machine it would lose those that
+/// are not kept.
+const UNREAD: usize = 20;
 
 /// One in this many lines leads to a ban, and so to an immediate commit.
 const BANS: u64 = 50;
@@ -100,7 +104,6 @@ async fn follow(directory: &Path) {
                 }
                 drop(together);
                 if !std::mem::replace(&mut is_ready, true) {
-                    store.settled().await.unwrap();
                     fs::write(directory.join(READY), "").unwrap();
                 }
             }
@@ -157,17 +160,20 @@ fn test(mut dice: Dice, linked: bool) {
     let directory = tempfile::tempdir().unwrap();
     let done = AtomicBool::new(false);
     let log = Log::new(directory.path(), linked);
-    let first = start(directory.path());
-    // The first reader begins at the end of the file: it must have looked at it, and noted the place.
+    let mut first = start(directory.path());
+    // The first reader begins at the end of the file: it must have looked at it, and noted the place, which
+    // becomes durable within a second or when it ends.
     let deadline = Instant::now() + Duration::from_mins(1);
     while !directory.path().join(READY).exists() {
         assert!(Instant::now() < deadline, "the reader does not begin");
         thread::sleep(Duration::from_millis(20));
     }
+    end(&mut first, Signal::SIGTERM);
+    let first = start(directory.path());
     let mut other_dice = Dice(dice.roll(u64::MAX) | 1);
     let (written, kills) = thread::scope(|scope| {
         let writer = scope.spawn(|| {
-            let written = write(log, &mut other_dice);
+            let written = write(log, directory.path(), &mut other_dice);
             done.store(true, Ordering::Relaxed);
             written
         });
@@ -176,8 +182,7 @@ fn test(mut dice: Dice, linked: bool) {
     });
     let mut last = start(directory.path());
     let deadline = Instant::now() + Duration::from_mins(1);
-    let reached = || fs::read_to_string(directory.path().join("last")).unwrap_or_default();
-    while reached() != written.to_string() && Instant::now() < deadline {
+    while last_read(directory.path()) != written && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(100));
     }
     // Delayed lines may arrive after the last one.
@@ -248,8 +253,10 @@ impl Log {
 }
 
 /// Writes numbered lines and rotates the log; the number of the last line.
-fn write(mut log: Log, dice: &mut Dice) -> u64 {
+fn write(mut log: Log, directory: &Path, dice: &mut Dice) -> u64 {
     let (mut file, mut number) = (log.open(), 0);
+    // The last number in each rotated file.
+    let mut rotated = Vec::new();
     let begun = Instant::now();
     while begun.elapsed() < TIME {
         for _line in 0..dice.roll(40) {
@@ -262,6 +269,12 @@ fn write(mut log: Log, dice: &mut Dice) -> u64 {
             file.write_all(two.as_bytes()).unwrap();
         }
         thread::sleep(Duration::from_micros(dice.roll(20_000)));
+        let reached = last_read(directory);
+        rotated.retain(|number| *number > reached);
+        if rotated.len() >= UNREAD {
+            continue;
+        }
+        rotated.push(number);
         match dice.roll(30) {
             0 => {
                 shift(&log.file);
@@ -284,10 +297,18 @@ fn write(mut log: Log, dice: &mut Dice) -> u64 {
                 writeln!(file, "{number} late").unwrap();
                 file = log.open();
             }
-            _ => {}
+            _ => {
+                rotated.pop();
+            }
         }
     }
     number
+}
+
+/// The number of the last line that the reader has read.
+fn last_read(directory: &Path) -> u64 {
+    let text = fs::read_to_string(directory.join("last")).unwrap_or_default();
+    text.parse().unwrap_or(0)
 }
 
 fn shift(log: &Path) {
