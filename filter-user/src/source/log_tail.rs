@@ -41,7 +41,7 @@ use self::files::{FileId, Followed, Opened, parent};
 pub use self::lines::LINE_MAX;
 use self::position::kept_path;
 pub use self::position::{FilePosition, Position};
-use self::siblings::SIBLINGS_MAX;
+use self::siblings::{Ended, SIBLINGS_MAX};
 pub use self::siblings::{is_rotated, unrotated};
 use self::watch::{Changed, Dir, Watcher};
 use crate::clock::next_turn;
@@ -125,7 +125,7 @@ pub struct LogTail {
     /// The file that has the name.
     current: Option<FileId>,
     /// Files that were read to their end and closed, while they still exist under another name.
-    let_go: Vec<FileId>,
+    let_go: Vec<Ended>,
     names_changed: bool,
     /// Whether to look at the files now even without an event.
     polls: bool,
@@ -411,7 +411,7 @@ impl LogTail {
             surplus = surplus.saturating_sub(1);
             state.skipped += u64::from(file.lines.holds_part());
             file.unwatch(inotify);
-            let_go.push(file.id);
+            let_go.push(Ended::new(file.id, &file.file));
             false
         });
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::files::{FileId, Opened, path_of};
 use super::lines::LineSplitter;
 use super::position::Prefix;
-use super::siblings;
+use super::siblings::{self, Ended};
 use super::{FilePosition, LogTail, RENAME_RETRIES};
 
 impl LogTail {
@@ -25,7 +25,7 @@ impl LogTail {
                 };
                 self.go_on(rest, wanted.offset, lines, wanted.prefix.clone(), self.files.len());
             }
-            Copy::Read(id) => self.let_go.push(id),
+            Copy::Read(ended) => self.let_go.push(ended),
             Copy::None => self.state.missed += u64::from(wanted.offset > 0),
         }
         if let Some(anew) = anew {
@@ -72,7 +72,7 @@ impl LogTail {
         };
         match self.while_unchanged(look)? {
             Copy::Rest(copy) => self.go_on(copy, position, lines, prefix, place),
-            Copy::Read(id) => self.let_go.push(id),
+            Copy::Read(ended) => self.let_go.push(ended),
             Copy::None => return Ok(false),
         }
         Ok(true)
@@ -85,7 +85,7 @@ enum Copy {
     /// The rest is in this file.
     Rest(Opened),
     /// There is none: all of this copy was read before the file was truncated.
-    Read(FileId),
+    Read(Ended),
     /// There is no copy.
     None,
 }
@@ -103,7 +103,7 @@ impl Copy {
             }
             let begins = Prefix::of(&other.file, other.size);
             if other.size < position && begins.identifies() && prefix.begins_with(&begins) {
-                read = Self::Read(other.id);
+                read = Self::Read(Ended::new(other.id, &other.file));
             }
         }
         read

@@ -94,8 +94,7 @@ impl LogTail {
         siblings: Vec<Sibling>,
         current: Option<&Opened>,
     ) -> Vec<FileId> {
-        // The inode of a deleted file may be used again.
-        self.let_go.retain(|id| siblings.iter().any(|sibling| sibling.opened.id == *id));
+        self.let_go.retain(|ended| siblings.iter().any(|sibling| ended.is(sibling)));
         let mut undecided = Vec::new();
         let mut unseen = Vec::new();
         // A copy of one of these is read only when that one is truncated.
@@ -107,7 +106,8 @@ impl LogTail {
             let id = sibling.opened.id;
             let is_new = |made: &SystemTime| *made >= self.looked || self.undecided.contains(&id);
             let Some(made) = sibling.made.filter(is_new) else { continue };
-            let is_followed = self.let_go.contains(&id) || self.files.iter().any(|f| f.id == id);
+            let is_followed = self.let_go.iter().any(|ended| ended.is(&sibling))
+                || self.files.iter().any(|file| file.id == id);
             if !sibling.rotated || Some(id) == current || is_followed {
                 continue;
             }

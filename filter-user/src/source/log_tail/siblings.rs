@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,26 @@ pub(super) struct Sibling {
     pub(super) rotated: bool,
     /// When it was created, if the file system records this.
     pub(super) made: Option<SystemTime>,
+}
+
+/// A file that is read no more. The inode of a deleted file may be used again, at once, so its identity is not
+/// enough.
+#[derive(Debug)]
+pub(super) struct Ended {
+    id: FileId,
+    /// When it was created, if the file system records this.
+    made: Option<SystemTime>,
+}
+
+impl Ended {
+    pub(super) fn new(id: FileId, file: &File) -> Self {
+        Self { id, made: file.metadata().and_then(|metadata| metadata.created()).ok() }
+    }
+
+    /// Whether it is this file.
+    pub(super) fn is(&self, sibling: &Sibling) -> bool {
+        self.id == sibling.opened.id && self.made == sibling.made
+    }
 }
 
 /// A file in the directory.
@@ -195,6 +215,22 @@ mod tests {
         let places = [log, other_way];
         assert_eq!(of(&places).len(), SIBLINGS_MAX);
         assert_eq!(of(&places[..1]).len(), SIBLINGS_MAX);
+    }
+
+    #[test]
+    fn a_file_that_has_the_inode_of_another_is_not_that_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        fs::write(&log, "a line\n").unwrap();
+        let mut siblings = of(&[log]);
+        let sibling = siblings.first_mut().unwrap();
+        let ended = Ended::new(sibling.opened.id, &sibling.opened.file);
+        assert!(ended.is(sibling));
+        sibling.made = sibling.made.map(|made| made + std::time::Duration::from_nanos(1));
+        assert!(!ended.is(sibling));
+        sibling.made = ended.made;
+        sibling.opened.id.inode += 1;
+        assert!(!ended.is(sibling));
     }
 
     #[test]
