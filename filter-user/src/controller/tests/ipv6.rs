@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::dns::{Addresses, News};
+use crate::join;
 
 const JAIL: &str = "asterisk-wazo";
 
@@ -417,10 +418,12 @@ fn known_peers_are_not_asked_for_at_each_ban() {
     assert_eq!(controller.datapath.asked_for_known.get(), 2);
 }
 
-/// Attempts for a jail, in any order.
+/// Attempts for a jail, in any order. Reports within the time of one packet may be joined if one names no account, and
+/// then the address matters.
 fn steps() -> impl Strategy<Value = Vec<(u64, u8, u8, bool, u8)>> {
     // Seconds later, the kind, the account, whether it is proven, the address in the network.
-    proptest::collection::vec((0..300_u64, 0..12_u8, 0..4_u8, any::<bool>(), any::<u8>()), 1..200)
+    let later = join::WINDOW.as_secs() + 1..300;
+    proptest::collection::vec((later, 0..12_u8, 0..4_u8, any::<bool>(), any::<u8>()), 1..200)
 }
 
 /// All bans that came, and when they end.
