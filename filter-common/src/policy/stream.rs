@@ -5,7 +5,7 @@
 //! unknown sources together. The bytes of a TLS handshake count too.
 
 use super::levels::{self, Level, Over};
-use super::tiers::{has_room_for_syn, network_hash, over_tcp};
+use super::tiers::{network_hash, over_tcp, take_syn};
 use super::{Tables, is_attended};
 use crate::abi::{CONNECTED_BYTES, Config, UNCONNECTED_BYTES};
 use crate::address::Address;
@@ -82,10 +82,10 @@ pub fn of_peer<T: Tables + ?Sized>(words: Words, tables: &T) -> bool {
     let now = tables.now(config);
     let hash = headers.source.hash(config.seed);
     if syn {
-        return has_room_for_syn(hash, config, tables, now);
+        return take_syn(hash, config, tables, now);
     }
     if payload.start >= payload.end && !payload.fragmented {
-        // From anybody.
+        // A segment without data passes from any source.
         return true;
     }
     #[expect(clippy::cast_possible_truncation, reason = "masked")]

@@ -284,9 +284,10 @@ pub(super) fn over_tcp<T: Tables + ?Sized>(
     if goes_on { Code::flood(code) } else { code }
 }
 
-/// Whether the source with this hash may open another connection, as an unknown one may. Consumes it.
+/// Consumes one handshake from the limit of the source with this hash, as of an unknown one; returns whether it had
+/// room.
 #[inline(always)]
-pub(super) fn has_room_for_syn<T: Tables + ?Sized>(
+pub(super) fn take_syn<T: Tables + ?Sized>(
     hash: u64,
     config: &Config,
     tables: &T,
