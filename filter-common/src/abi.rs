@@ -14,7 +14,7 @@ use crate::rate::Gcra;
 
 /// Increases with every change of this module that an older program or controller would misread. Pinned
 /// maps of another version are not reused.
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 9;
 
 /// The XDP program. Like those of maps, its name has at most 15 bytes, because the kernel truncates it
 /// there.

@@ -19,11 +19,15 @@ const PRESENCE_V6: u32 = 1 << 15;
 /// Words of the gate of bans.
 pub const PRESENCE_WORDS: u32 = 2 * PRESENCE_V4 + PRESENCE_V6;
 
-/// Words of one of the three tables of the gate of trust, with a bit for each 16-bit number.
-const TRUST_TABLE: u32 = 1 << 10;
+/// Words of the gate of trust for IPv4, with a bit for each /17: one look decides about an address and its
+/// networks.
+const TRUST_V4: u32 = 1 << 11;
+
+/// Words of the gate of trust for IPv6, with a bit for each hash of an address or of a /32 network.
+const TRUST_V6: u32 = 1 << 10;
 
 /// Words of the gate of trust.
-pub const TRUST_WORDS: u32 = TRUST_TABLE * 3;
+pub const TRUST_WORDS: u32 = TRUST_V4 + TRUST_V6;
 
 /// A position in a gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,10 +72,10 @@ pub fn network_presence_v4(number: u32) -> Place {
     place(PRESENCE_V4, number, 1)
 }
 
-/// The place of exactly this address in the gate of trust.
+/// The place of exactly this IPv6 address in the gate of trust.
 #[inline(always)]
-pub fn trust_exact(source: Address, seed: u64) -> Place {
-    place(0, (scatter(source, seed) >> 48) as u32, 1)
+pub fn trust_v6(source: Address, seed: u64) -> Place {
+    place(TRUST_V4, (scatter(source, seed) >> 48) as u32, 1)
 }
 
 /// Words of the table of shut-out IPv4 networks, with a bit for each /24: 2 MiB.
@@ -92,23 +96,20 @@ pub fn known(source: Address, seed: u64) -> Place {
     place(0, (scatter(source, seed) >> 46) as u32, 1)
 }
 
-/// The place of an address's network in the gate of trust: its /16, or the hash of its /32.
+/// The place of an IPv6 address's /32 in the gate of trust.
 #[inline(always)]
-pub fn trust_network(source: Address, seed: u64) -> Place {
-    match source.v4_word() {
-        Some(word) => trust_v4(u32::from_be(word) >> 16),
-        None => place(2 * TRUST_TABLE, fold(source, seed) >> 16, 1),
-    }
+pub fn trust_v6_network(source: Address, seed: u64) -> Place {
+    place(TRUST_V4, fold(source, seed) >> 16, 1)
 }
 
-/// The place of an IPv4 /16 network by its number, 16 bits.
+/// The place of the IPv4 /17 with this number, 17 bits, in the gate of trust.
 #[inline(always)]
 pub fn trust_v4(number: u32) -> Place {
-    place(TRUST_TABLE, number, 1)
+    place(0, number, 1)
 }
 
-/// The words of the gate of trust for IPv6 networks.
-pub const TRUST_V6_WORDS: core::ops::Range<u32> = 2 * TRUST_TABLE..TRUST_WORDS;
+/// The words of the gate of trust for IPv6.
+pub const TRUST_V6_WORDS: core::ops::Range<u32> = TRUST_V4..TRUST_WORDS;
 
 /// The words of the gate of bans for IPv6 networks and addresses.
 pub const PRESENCE_V6_WORDS: core::ops::Range<u32> = 2 * PRESENCE_V4..PRESENCE_WORDS;
@@ -167,8 +168,8 @@ mod tests {
                 prop_assert!(network_presence(source, seed).word < PRESENCE_WORDS);
                 prop_assert!(network_presence(source, seed) != presence(source, seed));
                 prop_assert!(known(source, seed).word < KNOWN_WORDS);
-                for trust in [trust_exact(source, seed), trust_network(source, seed)] {
-                    prop_assert!(trust.word < TRUST_WORDS && trust.shift <= 63);
+                for trust in [trust_v6(source, seed), trust_v6_network(source, seed)] {
+                    prop_assert!(TRUST_V6_WORDS.contains(&trust.word) && trust.shift <= 63);
                 }
             }
         }

@@ -18,7 +18,8 @@ pub mod tiers;
 pub use self::stages::Stages;
 pub use self::task::Task;
 use crate::abi::{
-    ABI_VERSION, Config, FLAG_GUARDED, FLAG_SIGNATURES, PORT_GUARDED, SCOPE_ALL, SCOPE_SIP,
+    ABI_VERSION, Config, FLAG_DISABLED, FLAG_DRY_RUN, FLAG_EXPOSURE_DRY_RUN, FLAG_GUARDED,
+    FLAG_SIGNATURES, PORT_GUARDED, SCOPE_ALL, SCOPE_SIP,
 };
 use crate::address::Address;
 use crate::ban_table;
@@ -193,6 +194,8 @@ pub struct Decision {
     pub source: Option<Address>,
     /// The offset after the IP packet; zero if none was read.
     pub end: usize,
+    /// Whether it passes although `code` drops, because drops are only counted.
+    pub dry_run: bool,
 }
 
 /// Whether a daemon is running. While none is, the host's addresses and the trusted and known ones may be
@@ -232,9 +235,13 @@ const OVER_AS_PEER: u64 = bits(&[Reason::KnownLimit, Reason::Flooding]);
 #[inline(always)]
 pub fn decide<S: Stages>(packet: &impl Packet, stages: &S) -> Decision {
     let tables = stages.tables();
-    let without_source = |reason: Reason| Decision { code: reason.into(), source: None, end: 0 };
     let Some(config) = tables.config().filter(|config| config.abi_version == ABI_VERSION) else {
-        return without_source(Reason::NotConfigured);
+        let code = Reason::NotConfigured.into();
+        return Decision { code, source: None, end: 0, dry_run: false };
+    };
+    let without_source = |reason: Reason| {
+        let code = reason.into();
+        Decision { code, source: None, end: 0, dry_run: is_dry_run(code, config) }
     };
     let words = match packet::plain_udp(packet) {
         Some(words) => words,
@@ -275,7 +282,18 @@ pub fn decide<S: Stages>(packet: &impl Packet, stages: &S) -> Decision {
     if code.bit() & SEEN != 0 {
         tables.saw(headers.source.hash(config.seed), tables.now(config));
     }
-    Decision { code, source: Some(headers.source), end: headers.end }
+    let dry_run = is_dry_run(code, config);
+    Decision { code, source: Some(headers.source), end: headers.end, dry_run }
+}
+
+/// Whether drops for this reason are only counted.
+#[inline(always)]
+fn is_dry_run(code: Code, config: &Config) -> bool {
+    let mut flags = FLAG_DRY_RUN | FLAG_DISABLED;
+    if code.is(Reason::ClosedPort) {
+        flags |= FLAG_EXPOSURE_DRY_RUN;
+    }
+    code.drops() && config.flags & flags != 0
 }
 
 /// The reason of a packet to a SIP port from an unknown source.
@@ -400,7 +418,12 @@ fn spared(code: Code, source: Address, config: &Config, stages: &impl Stages) ->
 fn trusted(source: Address, config: &Config, stages: &impl Stages) -> bool {
     let tables = stages.tables();
     let bit = |place: gate::Place| tables.trust_gate(place.word).wrapping_shr(place.shift) & 1;
-    let exact = bit(gate::trust_exact(source, config.seed));
-    let network = bit(gate::trust_network(source, config.seed));
-    exact | network != 0 && stages.in_trusted_network(source)
+    let may_be = match source.v4_word() {
+        Some(word) => bit(gate::trust_v4(u32::from_be(word) >> 15)),
+        None => {
+            bit(gate::trust_v6(source, config.seed))
+                | bit(gate::trust_v6_network(source, config.seed))
+        }
+    };
+    may_be != 0 && stages.in_trusted_network(source)
 }

@@ -5,7 +5,7 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::btf_maps::{PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
-use filter_common::abi::{Event, FLAG_DISABLED, FLAG_DRY_RUN, FLAG_EXPOSURE_DRY_RUN};
+use filter_common::abi::Event;
 use filter_common::decision::{Code, OVER_SOURCE, Reason, bits};
 use filter_common::limits::{EVENT_BYTES, EVENTS_PER_SECOND};
 use filter_common::packet::Packet as _;
@@ -34,16 +34,11 @@ pub(crate) fn account(ctx: &XdpContext, decision: Decision, side: Side) -> u32 {
     let length = length(ctx, decision.end) as u64;
     let code = decision.code;
     let dropped = code.drops();
-    let mut drops_nothing = FLAG_DRY_RUN | FLAG_DISABLED;
-    if code.is(Reason::ClosedPort) {
-        drops_nothing |= FLAG_EXPOSURE_DRY_RUN;
-    }
-    let dry_run = dropped && side.config().is_some_and(|config| config.flags & drops_nothing != 0);
     if code.bit() & NOTIFIED != 0 {
         notify(decision, side);
     }
-    capture(ctx, decision, dropped && !dry_run);
-    if dry_run {
+    capture(ctx, decision, dropped && !decision.dry_run);
+    if decision.dry_run {
         count(code, true, length);
         count(Reason::DryRun.into(), false, length);
         return XDP_PASS;
@@ -76,7 +71,8 @@ const NOTIFIED: u64 = OVER_SOURCE
 /// Sends an event, but not one for each packet of a flood.
 #[inline(always)]
 fn notify(decision: Decision, side: Side) {
-    let (Some(source), Some(config)) = (decision.source, side.config()) else {
+    // Rare enough to be looked up again: kept until here, it would need room on the stack.
+    let (Some(source), Some(config)) = (decision.source, Side::told(side.word()).config()) else {
         return;
     };
     let now = now(config);

@@ -153,36 +153,47 @@ pub(crate) struct KernelTables {
 /// Which of the two configurations judges a packet: read once for each packet, and passed on to its
 /// stages, so that a change in between has no effect on it.
 #[derive(Clone, Copy)]
-pub(crate) struct Side(u64);
+pub(crate) struct Side {
+    index: u64,
+    config: Looked,
+}
+
+/// Whether the configuration has been looked up in this function: another lookup would cost as much as reading a
+/// packet's headers.
+#[derive(Clone, Copy)]
+enum Looked {
+    Not,
+    Up(Option<*const Config>),
+}
 
 impl Side {
     /// The current one, for a new packet.
     #[inline(always)]
     pub(crate) fn now() -> Self {
+        let Some(all) = CONFIG.get_ptr(0) else {
+            return Self { index: 0, config: Looked::Up(None) };
+        };
         // SAFETY: an array's value lives as long as the map; an aligned word is read in one piece.
-        Self(
-            CONFIG
-                .get_ptr(0)
-                .map_or(0, |all| unsafe { (&raw const (*all).current).read_volatile() }),
-        )
+        let index = unsafe { (&raw const (*all).current).read_volatile() };
+        Self { index, config: Looked::Up(Some(side_of(all, index))) }
     }
 
     /// The one that a stage was given.
     #[inline(always)]
-    pub(crate) fn told(word: u64) -> Self {
-        Self(word)
+    pub(crate) fn told(index: u64) -> Self {
+        Self { index, config: Looked::Not }
     }
 
     /// The one in the last word of [`Words`].
     #[inline(always)]
     pub(crate) fn of_word(word: u64) -> Self {
-        Self(word.wrapping_shr(SPARE_BIT))
+        Self::told(word.wrapping_shr(SPARE_BIT))
     }
 
     /// The index as a number.
     #[inline(always)]
     pub(crate) fn word(self) -> u64 {
-        self.0 & 1
+        self.index & 1
     }
 
     /// The last of [`Words`], with this index in it.
@@ -194,13 +205,21 @@ impl Side {
     /// The configuration, if there is a map.
     #[inline(always)]
     pub(crate) fn config<'a>(self) -> Option<&'a Config> {
-        let all = CONFIG.get_ptr(0)?;
-        // SAFETY: an array's value lives as long as the map, the mask keeps the index inside, and the
-        // controller does not write a side that a packet may use.
-        Some(unsafe {
-            &*(&raw const (*all).sides).cast::<Config>().add(masked::<1>(self.0 as usize))
-        })
+        let config = match self.config {
+            Looked::Not => side_of(CONFIG.get_ptr(0)?, self.index),
+            Looked::Up(config) => config?,
+        };
+        // SAFETY: an array's value lives as long as the map, and the controller does not write a side that a
+        // packet may use.
+        Some(unsafe { &*config })
     }
+}
+
+/// The configuration with this index, of which the last bit counts.
+#[inline(always)]
+fn side_of(all: *const Configs, index: u64) -> *const Config {
+    // SAFETY: the mask keeps the index inside.
+    unsafe { (&raw const (*all).sides).cast::<Config>().add(masked::<1>(index as usize)) }
 }
 
 /// The current time, in nanoseconds of `CLOCK_MONOTONIC` with the precision of a tick of a few

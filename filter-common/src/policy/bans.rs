@@ -62,22 +62,20 @@ fn address<T: Tables + ?Sized>(
         return banned.then(|| ban.origin() == ORIGIN_OWN);
     };
     let lines = config.ban_lines;
-    let first = Place::first(word, config.seed);
-    let mut number = first.line(lines);
-    let mut line = tables.ban_line(number)?;
+    let mut place = Place::first(word, config.seed);
+    let mut line = tables.ban_line(place.line(lines))?;
     let fingerprints = line.fingerprints();
-    let mut slot = first.word(fingerprints);
+    let mut slot = place.word(fingerprints);
     let mut head = line.head(slot);
-    if slot == 0 || !first.is_of(head) {
+    if slot == 0 || !place.is_of(head) {
         if fingerprints >> ELSEWHERE_SHIFT == 0 {
             return None;
         }
-        let second = first.second();
-        number = second.line(lines);
-        line = tables.ban_line(number)?;
-        slot = second.word(line.fingerprints());
+        place = place.second();
+        line = tables.ban_line(place.line(lines))?;
+        slot = place.word(line.fingerprints());
         head = line.head(slot);
-        if slot == 0 || !second.is_of(head) {
+        if slot == 0 || !place.is_of(head) {
             return None;
         }
     }
@@ -85,7 +83,7 @@ fn address<T: Tables + ?Sized>(
         return None;
     }
     if line.hit(slot) {
-        let (number, word) = ban_table::details(number, slot, lines);
+        let (number, word) = ban_table::details(place.line(lines), slot, lines);
         if let Some(details) = tables.ban_line(number) {
             details.carry(word);
         }

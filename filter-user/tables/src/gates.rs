@@ -92,32 +92,32 @@ pub fn words(count: u32) -> Vec<AtomicU64> {
 /// The words of the gate of trust for these networks.
 pub fn trust(networks: &[IpNet], seed: u64) -> Vec<u64> {
     let gate = words(TRUST_WORDS);
-    for network in networks {
-        if network.prefix_len() == network.max_prefix_len() {
-            set(&gate, gate::trust_exact(network.addr().into(), seed), 1);
-            continue;
+    let set_all = |words: Range<u32>| {
+        for word in words.filter_map(|word| gate.get(usize::try_from(word).ok()?)) {
+            word.store(u64::MAX, Ordering::Relaxed);
         }
+    };
+    for network in networks {
         match network {
             IpNet::V4(v4) => {
-                let (first, last) =
-                    (u32::from(v4.network()) >> 16, u32::from(v4.broadcast()) >> 16);
-                (first..=last).for_each(|number| set(&gate, gate::trust_v4(number), 1));
+                let number = |address: Ipv4Addr| address.to_bits() >> 15;
+                (number(v4.network())..=number(v4.broadcast()))
+                    .for_each(|number| set(&gate, gate::trust_v4(number), 1));
             }
-            IpNet::V6(v6) if v6.prefix_len() >= 32 => {
-                set(&gate, gate::trust_network(IpAddr::V6(v6.network()).into(), seed), 1);
-            }
-            IpNet::V6(_) => {
-                for word in TRUST_V6_WORDS.filter_map(|word| gate.get(usize::try_from(word).ok()?))
-                {
-                    word.store(u64::MAX, Ordering::Relaxed);
+            IpNet::V6(v6) => {
+                let address = IpAddr::V6(v6.network()).into();
+                match v6.prefix_len() {
+                    128 => set(&gate, gate::trust_v6(address, seed), 1),
+                    32..128 => set(&gate, gate::trust_v6_network(address, seed), 1),
+                    _ => set_all(TRUST_V6_WORDS),
                 }
             }
         }
     }
     // Networks that contain all of IPv4, as in the trie that both families share.
-    let around = |network: &&IpNet| network.contains(&IpNet::from(IpAddr::V6(MAPPED)));
-    if networks.iter().any(|network| around(&network)) {
-        (0..=u32::from(u16::MAX)).for_each(|number| set(&gate, gate::trust_v4(number), 1));
+    let around = |network: &IpNet| network.contains(&IpNet::from(IpAddr::V6(MAPPED)));
+    if networks.iter().any(around) {
+        set_all(0..TRUST_V6_WORDS.start);
     }
     gate.into_iter().map(AtomicU64::into_inner).collect()
 }
@@ -179,7 +179,13 @@ mod tests {
     }
 
     fn trusts(gate: &[u64], address: IpAddr) -> bool {
-        [gate::trust_exact(address.into(), 7), gate::trust_network(address.into(), 7)]
+        let places = match address {
+            IpAddr::V4(v4) => vec![gate::trust_v4(v4.to_bits() >> 15)],
+            IpAddr::V6(_) => {
+                vec![gate::trust_v6(address.into(), 7), gate::trust_v6_network(address.into(), 7)]
+            }
+        };
+        places
             .iter()
             .any(|place| gate[usize::try_from(place.word).unwrap()] >> place.shift & 1 != 0)
     }
