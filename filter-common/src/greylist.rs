@@ -8,7 +8,8 @@
 //!
 //! A [`Line`] is one cache line for a hash of sources: the number of the next cell, and a ring of cells.
 //! A cell contains a tag of 20 bits, of a request or of an admitted source, and a time of 12 bits, in
-//! units of [`UNIT_SHIFT`]. A request is recorded only if the next cell is old enough for a
+//! units of [`UNIT_SHIFT`]. Eight bits of a tag are of the source alone, so that a request need not be hashed to
+//! know that it is not in the line. A request is recorded only if the next cell is old enough for a
 //! retransmission. So of many requests at once the first ones stay, in a flood that is too fast to record
 //! as well as for a hundred phones behind one address.
 //!
@@ -82,39 +83,51 @@ fn age(line: &impl Cells, tag: u32, now: u32) -> u32 {
     youngest
 }
 
-/// Whether one of two tags is in a line: compares eight words of two cells each, without a branch.
+/// Whether one of two tags is in a line, comparing these bits of a cell: compares eight words of two cells each,
+/// without a branch.
 #[inline(always)]
-fn has_one(line: &impl Cells, first: u32, second: u32) -> bool {
+fn has_one<const BITS: u32>(line: &impl Cells, first: u32, second: u32) -> bool {
     const LOW: u64 = 0x0000_0001_0000_0001;
-    const TAGS: u64 = 0xffff_f000_ffff_f000;
-    let both = |tag: u32| u64::from(tag << 12).wrapping_mul(LOW);
+    let both = |tag: u32| u64::from(tag << 12 & BITS).wrapping_mul(LOW);
     let (first, second) = (both(first), both(second));
     // The high bit of a half that is zero, and perhaps of one above it (Hacker's Delight, section 6-1).
     let zeros = |word: u64| word.wrapping_sub(LOW) & !word;
     let mut found = 0;
     for pair in 0..CELLS / 2 {
-        let tags = line.pair(pair) & TAGS;
+        let tags = line.pair(pair) & u64::from(BITS).wrapping_mul(LOW);
         found |= zeros(tags ^ first) | zeros(tags ^ second);
     }
     found & 0x8000_0000_8000_0000 != 0
 }
 
+/// The bits of a tag in a cell.
+const TAG: u32 = 0xffff_f000;
+
+/// The bits in a cell that only depend on the source.
+const OF_SOURCE: u32 = 0xff00_0000;
+
 /// Writes the next cell if it is older than `least`.
 #[inline(always)]
 fn enter(line: &impl Cells, tag: u32, now: u32, least: u32) {
-    let next = line.load(0) & 15;
-    let cell = next | next.wrapping_sub(1) >> 31;
-    let old = line.load(cell as usize);
-    if old == 0 || now.wrapping_sub(old) & TIME >= least {
+    let cell = next(line);
+    if is_older(line, cell, now, least) {
         line.store(0, cell.wrapping_add(1));
         line.store(cell as usize, tag << 12 | now);
     }
 }
 
-/// A tag of 20 bits, never zero. Tags of requests and of sources differ.
+/// The next cell of the ring.
 #[inline(always)]
-fn tag(hash: u64, of_source: bool) -> u32 {
-    ((hash >> 44) as u32 | 1) & !2 | if of_source { 2 } else { 0 }
+fn next(line: &impl Cells) -> u32 {
+    let next = line.load(0) & 15;
+    next | next.wrapping_sub(1) >> 31
+}
+
+/// Whether a cell is free, or at least so old.
+#[inline(always)]
+fn is_older(line: &impl Cells, cell: u32, now: u32, least: u32) -> bool {
+    let old = line.load(cell as usize);
+    old == 0 || now.wrapping_sub(old) & TIME >= least
 }
 
 /// Prefetches a line, which is in no cache, while other work is done.
@@ -123,11 +136,32 @@ pub fn fetch(line: &impl Cells) {
     let _first = line.load(0);
 }
 
+/// A tag of 20 bits, never zero. Tags of requests and of sources differ.
+#[inline(always)]
+fn tag(hash: u64, of_source: bool) -> u32 {
+    ((hash >> 44) as u32 | 1) & !2 | if of_source { 2 } else { 0 }
+}
+
+/// The tag of a source's request. Its first eight bits are the source's.
+#[inline(always)]
+fn tag_of(source: u64, request: u64) -> u32 {
+    const OWN: u64 = u64::MAX >> 8;
+    tag(source & !OWN | request >> 8, false)
+}
+
+/// Whether [`ask`] needs to know the request: the line may have something of its source, or has room for the
+/// request. In a flood it has neither, and then the request need not be hashed.
+#[inline(always)]
+pub fn wants(line: &impl Cells, source: u64, now: u64) -> bool {
+    let source = tag(source, true);
+    is_older(line, next(line), now_unit(now), NOTED) || has_one::<OF_SOURCE>(line, source, source)
+}
+
 /// Looks up a request by its hash and that of its source, and records it if it is new.
 #[inline(always)]
 pub fn ask(line: &impl Cells, source: u64, request: u64, now: u64) -> Told {
-    let (source, request, now) = (tag(source, true), tag(request, false), now_unit(now));
-    if has_one(line, source, request) {
+    let (source, request, now) = (tag(source, true), tag_of(source, request), now_unit(now));
+    if has_one::<TAG>(line, source, request) {
         if age(line, source, now) <= ADMITTED {
             return Told::Admitted;
         }
@@ -146,7 +180,7 @@ pub fn ask(line: &impl Cells, source: u64, request: u64, now: u64) -> Told {
 #[inline(always)]
 pub fn is_repeated(line: &impl Cells, request: u64, now: u64) -> bool {
     let (tag, now) = (tag(request, false), now_unit(now));
-    let age = if has_one(line, tag, tag) { age(line, tag, now) } else { u32::MAX };
+    let age = if has_one::<TAG>(line, tag, tag) { age(line, tag, now) } else { u32::MAX };
     if age < SOONEST {
         return false;
     }
@@ -159,7 +193,7 @@ pub fn is_repeated(line: &impl Cells, request: u64, now: u64) -> bool {
 #[inline(always)]
 pub fn admit(line: &impl Cells, source: u64, now: u64) {
     let (tag, now) = (tag(source, true), now_unit(now));
-    if !has_one(line, tag, tag) || age(line, tag, now) > ADMITTED / 2 {
+    if !has_one::<TAG>(line, tag, tag) || age(line, tag, now) > ADMITTED / 2 {
         enter(line, tag, now, 0);
     }
 }
@@ -193,9 +227,9 @@ mod tests {
         }
     }
 
-    /// The hash of request `n`.
+    /// The hash of request `n` of 255.
     fn request(n: u64) -> u64 {
-        (4 * n + 4) << 44
+        (4 * n + 4) << 54
     }
 
     #[test]
@@ -233,7 +267,7 @@ mod tests {
         assert_eq!(ask(&line, SOURCE, request(14), again), Told::Repeated);
         assert_eq!(ask(&line, SOURCE, request(15), again), Told::New);
         // By now the others are old enough to make room.
-        for n in 300..315 {
+        for n in 220..235 {
             assert_eq!(ask(&line, SOURCE, request(n), 2 * second), Told::New);
         }
         assert_eq!(ask(&line, SOURCE, request(0), 3 * second), Told::New);
@@ -246,8 +280,8 @@ mod tests {
             ask(&line, SOURCE, request(n), 0);
         }
         admit(&line, SOURCE, 0);
-        assert_eq!(ask(&line, SOURCE, request(1000), 8000 * MILLISECOND), Told::Admitted);
-        assert_eq!(ask(&line, SOURCE, request(1000), 9000 * MILLISECOND), Told::New);
+        assert_eq!(ask(&line, SOURCE, request(240), 8000 * MILLISECOND), Told::Admitted);
+        assert_eq!(ask(&line, SOURCE, request(240), 9000 * MILLISECOND), Told::New);
     }
 
     #[test]
@@ -307,12 +341,51 @@ mod tests {
     }
 
     #[test]
+    fn the_tag_of_a_request_begins_as_that_of_its_source() {
+        for (source, other) in [(0, 1 << 56), (SOURCE, SOURCE ^ 1 << 63), (u64::MAX, 0)] {
+            for n in [1, 7, 99, 254] {
+                let of_request = tag_of(source, request(n));
+                assert_eq!(of_request >> 12, tag(source, true) >> 12, "{n}");
+                assert_ne!(of_request, tag_of(other, request(n)), "{n}");
+                assert_ne!(of_request, tag_of(source, request(n - 1)), "{n}");
+                assert_ne!(of_request, tag(source, true), "{n}");
+            }
+        }
+    }
+
+    /// A line that does not want a request does not know it, and would not record it.
+    #[test]
+    fn an_unwanted_request_is_new_and_changes_nothing() {
+        let mut seen = [0; 2];
+        for full in [0, 7, 15, 40] {
+            for after in [0, 130, 500, 700, 9000, 40_000] {
+                let line = Memory::default();
+                for n in 0..full {
+                    ask(&line, (n * 37) << 56 | SOURCE, request(n), 0);
+                }
+                let now = after * MILLISECOND;
+                for n in 0..255 {
+                    let before = line.0.clone();
+                    let source = n << 56;
+                    let wanted = wants(&line, source, now);
+                    seen[usize::from(wanted)] += 1;
+                    if !wanted {
+                        assert_eq!(ask(&line, source, request(n), now), Told::New);
+                        assert_eq!(line.0, before);
+                    }
+                }
+            }
+        }
+        assert!(seen.iter().all(|count| *count > 100), "{seen:?}");
+    }
+
+    #[test]
     fn a_tag_is_found_wherever_it_is() {
         for cell in 1..CELLS {
             let line = Memory::default();
             line.store(cell, 77 << 12 | 5);
-            assert!(has_one(&line, 77, 1) && has_one(&line, 1, 77), "{cell}");
-            assert!(!has_one(&line, 76, 78) && !has_one(&line, 1, 3), "{cell}");
+            assert!(has_one::<TAG>(&line, 77, 1) && has_one::<TAG>(&line, 1, 77), "{cell}");
+            assert!(!has_one::<TAG>(&line, 76, 78) && !has_one::<TAG>(&line, 1, 3), "{cell}");
         }
     }
 }

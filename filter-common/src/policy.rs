@@ -302,6 +302,8 @@ fn unknown(packet: &impl Packet, words: Words, config: &Config, stages: &impl St
     let mut code = Code::UNKNOWN;
     if packet::is_tcp(words) {
         code = stages.stream(packet, words);
+    } else if tiers::is_unwanted(packet, words, config, stages.tables()) {
+        code = Reason::Greylist.into();
     }
     if code == Code::UNKNOWN {
         code = limited(packet, words, config, stages);

@@ -108,6 +108,16 @@ pub fn start(packet: &impl Packet, payload: Payload) -> (Start, Payload) {
     (start, message)
 }
 
+/// Whether [`start`] takes a payload that begins with these sixteen bytes for a REGISTER. False if it skips something
+/// first.
+#[inline(always)]
+pub fn is_register([first, second]: [u64; 2]) -> bool {
+    let behind = second & 0xff;
+    first | LOWER == word(*b"register")
+        && behind < 64
+        && BLANKS.wrapping_shr(behind as u32) & 1 != 0
+}
+
 #[inline(always)]
 fn classify(packet: &impl Packet, message: Payload, first: u64) -> Start {
     if first == word(*b"SIP/2.0 ") {

@@ -5,7 +5,7 @@ use super::levels::{self, Level, Over};
 use super::task::Task;
 use super::{PeerSlot, Tables, geo, is_attended};
 use crate::abi::{
-    ADMITTED, CLASSES, Config, EXCESS, FLAG_CLOSED_TO_KNOWN, FLAG_GREYLIST, SEARCHES,
+    ADMITTED, CLASSES, Config, EXCESS, FLAG_CLOSED_TO_KNOWN, FLAG_GEO, FLAG_GREYLIST, SEARCHES,
 };
 use crate::address::Address;
 use crate::class::{self, Class};
@@ -77,6 +77,32 @@ fn known<T: Tables + ?Sized>(
 /// Requests that passed and are searched for the User-Agent of a scanner.
 pub(super) const SIGNED: u64 =
     bits(&[Reason::Register, Reason::RegisterCredentials, Reason::Request]);
+
+/// Whether a packet is a REGISTER of a flood that has exhausted the shared budget, and the greylist would neither
+/// admit nor record it. The stages would say the same, but their calls cost more than everything else: most packets
+/// of a flood from forged sources end here.
+#[inline(always)]
+pub(super) fn is_unwanted<T: Tables + ?Sized>(
+    packet: &impl Packet,
+    words: Words,
+    config: &Config,
+    tables: &T,
+) -> bool {
+    let Headers { source, layer4, .. } = Headers::from_words(words);
+    let Layer4::Udp { payload, .. } = layer4 else {
+        return false;
+    };
+    if config.flags & (FLAG_GREYLIST | FLAG_GEO) != FLAG_GREYLIST
+        || !sip::is_identified(payload)
+        || !packet.near_words(payload.start).is_some_and(sip::is_register)
+    {
+        return false;
+    }
+    let limits = Limits::of(source, config, tables, tables.now(config));
+    !limits.shared_has_room(Class::Register)
+        && greylist_line(limits.hash, tables)
+            .is_some_and(|line| !greylist::wants(&line, limits.hash, limits.now))
+}
 
 /// The class of a packet from an unknown source to a SIP port, or the reason why it is not limited.
 #[inline(always)]

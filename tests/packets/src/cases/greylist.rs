@@ -3,11 +3,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use filter_common::address::Address;
 use filter_common::class::Class;
 use filter_common::decision::Reason::{
     self, Admitted, Greylist, Known, Register, RegisterCredentials, RegisterLimit, Request,
     SharedLimit, Trusted,
 };
+use filter_common::limits::GREYLIST_LINES;
 
 use super::{Case, Ends, World, ip, messages};
 use crate::packet_builder::{Extension, Frame};
@@ -17,7 +19,7 @@ const V6: &str = "2001:db8::66";
 
 /// The rows.
 pub fn cases() -> Vec<Case> {
-    [retransmissions(), sources(), limits(), classes()].concat()
+    [retransmissions(), full_lines(), sources(), limits(), classes()].concat()
 }
 
 fn row(name: impl Into<String>, frame: &Frame, world: &World, expect: Reason) -> Case {
@@ -99,6 +101,39 @@ fn retransmissions() -> Vec<Case> {
         assert_ne!(other, message);
         let case = flooded(&format!("another one by {part}"), &from(V4), Greylist);
         cases.push(case.then([from(V4).payload(other).build()]).then_wait(500));
+    }
+    cases
+}
+
+/// REGISTERs of fifteen other sources that are recorded in the same line.
+fn of_the_same_line(source: IpAddr) -> Vec<Vec<u8>> {
+    let line =
+        |source: IpAddr| Address::from(source).hash(World::SEED) & u64::from(GREYLIST_LINES - 1);
+    let own = line(source);
+    let others = (0x0a00_0000..0x0b00_0000).map(|bits: u32| IpAddr::from(Ipv4Addr::from(bits)));
+    let others = others.filter(|other| line(*other) == own).take(15);
+    others.map(|other| Frame::from(other).payload(messages::register()).build()).collect()
+}
+
+/// A line has room for fifteen requests, and keeps the first ones.
+fn full_lines() -> Vec<Case> {
+    let behind = [b"\r\n".as_slice(), &messages::register()].concat();
+    let (v4, v6) = (of_the_same_line(ip(V4)), of_the_same_line(ip(V6)));
+    let mut cases = Vec::new();
+    for (what, frame, others) in [
+        ("udp", from(V4), &v4),
+        ("ipv6", from(V6), &v6),
+        ("behind a line feed", from(V4).payload(behind), &v4),
+        ("tcp", from(V4).tcp(5060), &v4),
+    ] {
+        let row = |name: &str, expect| flooded(&format!("{name}, {what}"), &frame, expect);
+        let again = |case: Case| case.then_same(1).then_wait(500);
+        let beside = |count| others.iter().take(count).cloned();
+        cases.extend([
+            again(row("again beside 14 others", Admitted).then(beside(14))),
+            again(row("again beside 15 others", Greylist).then(beside(15))),
+            again(row("again after 15 others", Admitted).then(beside(15)).then_wait(800)),
+        ]);
     }
     cases
 }
