@@ -389,3 +389,6 @@ pub fn source_address(address: IpAddr) -> Option<IpAddr> {
     let address = address.to_canonical();
     (!address.is_unspecified() && !address.is_multicast()).then_some(address)
 }
+
+#[cfg(test)]
+mod tests;
