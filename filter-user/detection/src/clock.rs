@@ -144,4 +144,12 @@ mod tests {
         let time = Timestamp::new(0, 999_999_999).unwrap();
         assert_eq!(Rfc3339(time).to_string(), "1970-01-01T00:00:00Z");
     }
+
+    #[test]
+    fn a_moment_is_shown_in_milliseconds_too() {
+        let wall = Timestamp::from_millisecond(1_795_339_980_125).unwrap();
+        let now = Now { kernel: KernelTime(5_000_000_000), wall };
+        assert_eq!(now.show_milliseconds(KernelTime(6_500_000_000)), 1_795_339_981_625);
+        assert_eq!(now.show_milliseconds(Moment(-1_000_000_000)), 1_795_339_974_125);
+    }
 }

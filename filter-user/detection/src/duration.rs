@@ -281,4 +281,17 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_field_is_written_as_text() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Waits {
+            #[serde(with = "crate::duration")]
+            longest: Duration,
+        }
+        let waits = Waits { longest: Duration::from_mins(90) };
+        let json = r#"{"longest":"1h30m"}"#;
+        assert_eq!(serde_json::to_string(&waits).unwrap(), json);
+        assert_eq!(serde_json::from_str::<Waits>(json).unwrap(), waits);
+    }
 }

@@ -361,4 +361,11 @@ mod tests {
         let proves = [Udp, Tcp, Tls, Ws, Wss].map(Transport::proves_source);
         assert_eq!(proves, [false, true, true, true, true]);
     }
+
+    #[test]
+    fn an_attempt_that_was_stored_is_one_and_decided() {
+        let attempt = Attempt::new(Verdict::Failure, Class::Login, [192, 0, 2, 66].into());
+        let json = serde_json::to_string(&attempt).unwrap();
+        assert_eq!(serde_json::from_str::<Attempt>(&json).unwrap(), attempt);
+    }
 }

@@ -127,3 +127,35 @@ pub struct OwnJail {
     /// Whether its failures are proven: the service uses connections, and nobody else can write to the log.
     pub proven: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_ban_of_sip_becomes_a_throttle() {
+        use Unproven::{Ban, Throttle};
+        let closes = |unproven_scope, unproven| {
+            JailSettings { unproven_scope, unproven, ..JailSettings::own() }.unproven_closes()
+        };
+        for (scope, unproven, closed) in [
+            (Some(Scope::Sip), Throttle, Some(Scope::Throttle)),
+            (Some(Scope::Sip), Ban, Some(Scope::Sip)),
+            (Some(Scope::All), Throttle, Some(Scope::All)),
+            (Some(Scope::Ports(1)), Throttle, Some(Scope::Ports(1))),
+            (None, Throttle, None),
+            (None, Ban, None),
+        ] {
+            assert_eq!(closes(scope, unproven), closed, "{scope:?} {unproven:?}");
+        }
+        assert_eq!(Unproven::ALL.map(Unproven::as_str), ["throttle", "ban"]);
+    }
+
+    #[test]
+    fn a_jail_without_weights_counts_each_failure_once() {
+        let mut weights = Weights::ASTERISK;
+        weights.iter_mut().for_each(|(_, weight)| *weight = 5);
+        let weight = |weights| JailSettings { weights, ..JailSettings::own() }.weight(Class::Acl);
+        assert_eq!((weight(None), weight(Some(weights))), (1, 5));
+    }
+}

@@ -61,3 +61,70 @@ pub(super) fn has_shape(text: &[u8], shape: &[u8]) -> bool {
 fn number(two_digits: &[u8]) -> i8 {
     two_digits.iter().fold(0, |n, d| n * 10 + i8::try_from(d - b'0').unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_that_wazo_configures() {
+        let read = |text: &str| {
+            let (time, rest) = wazo_date(text.as_bytes(), b'.')?;
+            let time = match time {
+                Some(LoggedAt::Host(time)) => time.to_string(),
+                Some(LoggedAt::Instant(time)) => time.to_string(),
+                None => "-".to_owned(),
+            };
+            Some((time, str::from_utf8(rest).unwrap().to_owned()))
+        };
+        for (text, time, rest) in [
+            ("2026-11-22 09:32:21", "2026-11-22T09:32:21", ""),
+            ("1987-12-31 23:59:58x", "1987-12-31T23:59:58", "x"),
+            ("2026-11-22 09:32:21.1233] a", "2026-11-22T09:32:21.1233", "] a"),
+            ("2026-11-22 09:32:21.123456789", "2026-11-22T09:32:21.123456789", ""),
+            ("2026-11-22 09:32:21.0000000019", "2026-11-22T09:32:21.000000001", ""),
+            ("2026-11-22 09:32:21,5", "2026-11-22T09:32:21", ",5"),
+            ("2026-02-30 09:32:21.5 ", "-", " "),
+        ] {
+            assert_eq!(read(text), Some((time.to_owned(), rest.to_owned())), "{text}");
+        }
+        for text in ["", "2026-11-22 09:32:2", "2026-11-22T09:32:21", "2026-11-22 09:32:21."] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        assert!(wazo_date(b"2026-11-22 09:32:21,", b',').is_none());
+    }
+
+    #[test]
+    fn the_form_of_syslog() {
+        for (text, rest) in [
+            ("Nov 22 09:43:06", Some("")),
+            ("Jan  2 09:43:06 pbx", Some(" pbx")),
+            ("Dec 2 09:43:06 pbx", Some(" pbx")),
+            ("Dec 2 09:43:0", None),
+            ("Nov  22 09:43:06", None),
+            ("nov 22 09:43:06", None),
+            ("Now 22 09:43:06", None),
+            ("Now 2 09:43:06", None),
+            ("Nov x2 09:43:06", None),
+            ("Nov 22", None),
+            ("", None),
+        ] {
+            let read = stock_date(text.as_bytes());
+            assert_eq!(read, rest.map(|rest| (None, rest.as_bytes())), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_shape_has_digits_and_other_bytes() {
+        for (text, is_so) in [
+            ("1-2", true),
+            ("9-0", true),
+            ("1-", false),
+            ("1-23", false),
+            ("1 2", false),
+            ("x-2", false),
+        ] {
+            assert_eq!(has_shape(text.as_bytes(), b"0-0"), is_so, "{text}");
+        }
+    }
+}

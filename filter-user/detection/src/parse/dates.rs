@@ -219,4 +219,97 @@ mod tests {
             without_year(&date);
         }
     }
+
+    #[test]
+    fn a_date_tells_an_instant_only_if_it_has_an_offset() {
+        let told = |date: &str| match read(date.as_bytes())? {
+            LoggedAt::Host(time) => Some(time.to_string()),
+            LoggedAt::Instant(time) => Some(time.to_string()),
+        };
+        for (date, time) in [
+            ("2023-09-01 23:19:35.5", Some("2023-09-01T23:19:35.5")),
+            ("2023-09-01 23:19:35 UTC", Some("2023-09-01T23:19:35Z")),
+            ("2023-09-01 23:19:35.5 GMT", Some("2023-09-01T23:19:35.5Z")),
+            ("2023/09/01 23:19:35 UTC", Some("2023-09-01T23:19:35Z")),
+            ("2023-09-01 23:19:35 EDT", Some("2023-09-01T23:19:35")),
+            ("2023-09-01 23:19:35 Edt", None),
+            ("2023-09-01 23:19:35-0400", Some("2023-09-02T03:19:35Z")),
+            ("2023-09-01 23:19:35.5 -04:00", Some("2023-09-02T03:19:35.5Z")),
+            ("2023-09-01T23:19:35+04:00", Some("2023-09-01T19:19:35Z")),
+            (" 2023-09-01T23:19:35+04:00 ", Some("2023-09-01T19:19:35Z")),
+            ("2023-09-01 23:19:35 +4:00", None),
+            ("2023-09-01 23:19:35 +04:0", None),
+            // Seconds since 1970.
+            ("123456789", Some("1973-11-29T21:33:09Z")),
+            ("1693610375", Some("2023-09-01T23:19:35Z")),
+            ("1693610375.25", Some("2023-09-01T23:19:35Z")),
+            ("99999999999", Some("5138-11-16T09:46:39Z")),
+            ("12345678", None),
+            ("123456789012", None),
+            ("1693610375.", None),
+            ("1693610375.x", None),
+            ("-693610375", None),
+            ("", None),
+            ("Sep  1 23:19:35", None),
+        ] {
+            assert_eq!(told(date).as_deref(), time, "{date}");
+        }
+    }
+
+    #[test]
+    fn an_offset_is_read_with_a_colon_and_without() {
+        for (date, without) in [
+            ("10:00:00+01:00", "10:00:00+0100"),
+            ("10:00:00 -01:30", "10:00:00 -0130"),
+            ("10:00:00+0100", "10:00:00+0100"),
+            ("10:00:00", "10:00:00"),
+            ("10-11:12", "10-11:12"),
+            ("10:00:00+1:00", "10:00:00+1:00"),
+            ("10:00:00+01:0", "10:00:00+01:0"),
+            ("", ""),
+        ] {
+            assert_eq!(without_colon(date), without, "{date}");
+        }
+    }
+
+    #[test]
+    fn a_format_of_asterisk_is_one_of_jiff() {
+        for (format, translated) in [
+            ("", ""),
+            ("a b", "a b"),
+            ("%F %T.%3q", "%Y-%m-%d %H:%M:%S.%f"),
+            ("%-d %_H%^b!", "%d %H%b!"),
+            ("%06N", "%f"),
+            ("%é%Y", "%é%Y"),
+            ("%Y%", "%Y"),
+            ("%Y%12", "%Y"),
+        ] {
+            assert_eq!(translate(format), translated, "{format}");
+        }
+        let longest = "%Y".repeat(FORMAT_MAX / 2) + "-";
+        assert_eq!(longest.len(), FORMAT_MAX);
+        assert_eq!(DateFormat::new(&longest), DateFormat(Some(longest.clone())));
+        assert_eq!(DateFormat::new(&(longest + "-")), DateFormat(None));
+    }
+
+    #[test]
+    fn a_date_without_a_year_is_found_at_the_start_of_a_line() {
+        let time = civil::date(2000, 11, 22).at(9, 43, 6, 0);
+        for line in [
+            "Nov 22 09:43:06 pbx",
+            "[Nov 22 09:43:06] NOTICE",
+            "Sun Nov 22 09:43:06 2026",
+            "<133>[Nov 22 09:43:06] NOTICE",
+        ] {
+            assert_eq!(without_year(line.as_bytes()), Some(time), "{line}");
+        }
+        let second = civil::date(2000, 11, 2).at(9, 43, 6, 0);
+        for line in ["Nov  2 09:43:06", "Nov 2 09:43:06 pbx"] {
+            assert_eq!(without_year(line.as_bytes()), Some(second), "{line}");
+        }
+        let behind = " ".repeat(64) + "[Nov 22 09:43:06] NOTICE";
+        for line in ["", "Nov", "at Nov 22 09:43:06", "Nov 32 09:43:06", &behind] {
+            assert_eq!(without_year(line.as_bytes()), None, "{line}");
+        }
+    }
 }

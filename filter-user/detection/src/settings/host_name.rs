@@ -92,4 +92,23 @@ mod tests {
         assert!(name(&format!("{}.example", "a".repeat(64))).is_err());
         assert!(name(&"a.".repeat(130)).is_err());
     }
+
+    #[test]
+    fn the_longest_names() {
+        let label = |length| "a".repeat(length);
+        let name = |last| format!("{0}.{0}.{0}.{1}", label(63), label(last));
+        for (name, is_right) in [
+            (name(61), true),
+            (name(61) + ".", true),
+            (name(62), false),
+            (label(63) + ".example", true),
+            (label(64) + ".example", false),
+            ("a-.example".to_owned(), false),
+            ("a-b.example".to_owned(), true),
+        ] {
+            let read = name.parse::<HostName>();
+            assert_eq!(read.is_ok(), is_right, "{name}");
+            assert!(read.is_err() || read.unwrap().as_str() == name.trim_end_matches('.'));
+        }
+    }
 }

@@ -216,3 +216,66 @@ pub fn intern(name: &str) -> &'static str {
     names.insert(kept);
     kept
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_jails() {
+        let long = "a".repeat(NAME_MAX);
+        for name in ["a", "web-2", "z0-", &long] {
+            let mut jails = defaults();
+            assert_eq!(add(&mut jails, name), Ok(()), "{name}");
+            assert_eq!(jails.len(), BUILT_IN.len() + 1);
+            assert_eq!(jails[name], JailSettings::own());
+        }
+        let too_long = "a".repeat(NAME_MAX + 1);
+        let wrong = ["", "A", "aB", "1a", "-a", "a_b", "a b", "é", "a:b", &too_long];
+        let says = wrong.map(|name| (name, "is not a name for a jail"));
+        for (name, why) in says.into_iter().chain(RESERVED.map(|name| (name, "is taken"))) {
+            let mut jails = defaults();
+            let error = add(&mut jails, name).unwrap_err();
+            assert!(error.contains(why), "{name}: {error}");
+            assert_eq!(jails.len(), BUILT_IN.len());
+        }
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_jails() {
+        let mut jails = defaults();
+        // Those that are built in are there already.
+        for (_, name) in built_in_jails() {
+            assert_eq!(add(&mut jails, name), Ok(()));
+        }
+        assert_eq!(jails, defaults());
+        for n in 0..OWN_JAILS_MAX {
+            assert_eq!(add(&mut jails, &format!("a{n}")), Ok(()));
+        }
+        assert_eq!(jails.len(), BUILT_IN.len() + OWN_JAILS_MAX);
+        let error = add(&mut jails, "b").unwrap_err();
+        assert_eq!(error, "`b` is one too many: at most 64 are possible");
+        assert_eq!(add(&mut jails, "a0"), Ok(()));
+    }
+
+    #[test]
+    fn the_jails_of_an_empty_configuration_are_those_that_are_built_in() {
+        let numbers: Vec<(u8, &str)> = built_in_jails().collect();
+        assert_eq!(numbers, [(0, "asterisk-wazo"), (1, "sshd"), (2, "wazo-provd"), (3, RECIDIVE)]);
+        let hours = |name: &str| defaults()[name].findtime.as_secs() / 3600;
+        assert_eq!(
+            (hours(RECIDIVE), defaults()[RECIDIVE].bantime),
+            (24, Duration::from_hours(168))
+        );
+        assert!(defaults().values().all(|jail| jail.own.is_none()));
+    }
+
+    #[test]
+    fn a_name_is_kept_once() {
+        for name in ["sshd", "web"] {
+            let owned = name.to_owned();
+            assert_eq!(intern(&owned), name);
+            assert!(std::ptr::eq(intern(&owned), intern(name)), "{name}");
+        }
+    }
+}

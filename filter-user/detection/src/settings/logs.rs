@@ -171,4 +171,24 @@ mod tests {
             assert!(wrong.parse::<JournalMatch>().is_err(), "{wrong}");
         }
     }
+
+    #[test]
+    fn each_is_shown_as_it_was_written() {
+        let text = "/etc/x.conf[a=b]";
+        assert_eq!(text.parse::<FilterName>().unwrap().to_string(), text);
+        let text = "/var/log/*.log";
+        let pattern = text.parse::<LogPattern>().unwrap();
+        assert_eq!((pattern.as_str(), &*pattern.to_string()), (text, text));
+        let text = "_COMM=a  +  PRIORITY=3";
+        assert_eq!(text.parse::<JournalMatch>().unwrap().to_string(), text);
+    }
+
+    #[test]
+    fn none_is_longer_than_a_path() {
+        for (length, is_right) in [(LENGTH_MAX, true), (LENGTH_MAX + 1, false)] {
+            let text = "/".to_owned() + &"a".repeat(length - 1);
+            assert_eq!(text.parse::<FilterName>().is_ok(), is_right);
+            assert_eq!(text.parse::<LogPattern>().is_ok(), is_right);
+        }
+    }
 }

@@ -292,4 +292,80 @@ mod tests {
         );
         assert_eq!(ports.name(Scope::Ports(5)), "unnamed");
     }
+
+    const SCOPES: [Scope; 5] =
+        [Scope::Throttle, Scope::Sip, Scope::Ports(1), Scope::Ports(2), Scope::All];
+
+    #[test]
+    fn what_a_scope_covers() {
+        for (scope, covers) in SCOPES.into_iter().zip([
+            [true, false, false, false, false],
+            [true, true, false, false, false],
+            [false, false, true, false, false],
+            [false, false, false, true, false],
+            [true; 5],
+        ]) {
+            assert_eq!(SCOPES.map(|other| scope.covers(other)), covers, "{scope:?}");
+        }
+        assert_eq!(SCOPES.map(Scope::is_sip), [true, true, false, false, false]);
+        assert!(SCOPES.is_sorted() && SCOPES[0] == Scope::FIRST);
+    }
+
+    #[test]
+    fn a_range_has_both_its_ends() {
+        let range = PortRange { first: 9, last: 11 };
+        assert_eq!(range.ports().collect::<Vec<_>>(), [9, 10, 11]);
+        assert_eq!([8, 9, 11, 12].map(|port| range.contains(port)), [false, true, true, false]);
+        assert_eq!((&*range.to_string(), &*PortRange::single(9).to_string()), ("9-11", "9"));
+    }
+
+    #[test]
+    fn names_of_ports() {
+        let long = "a".repeat(NAME_MAX);
+        for name in ["a", "web-2", "z_0", &long] {
+            let mut ports = PortClasses::default();
+            assert_eq!(ports.add(name), Ok(()), "{name}");
+            // It closes nothing until it has ports of either protocol.
+            let error = ports.scope(name).unwrap_err();
+            assert!(error.contains("closes no ports; list them in `ports: {"), "{name}: {error}");
+            for is_tcp in [true, false] {
+                let mut ports = ports.clone();
+                let class = ports.iter_mut().last().unwrap();
+                let range = vec![PortRange::single(8080)];
+                *(if is_tcp { &mut class.tcp } else { &mut class.udp }) = range;
+                assert_eq!(
+                    (ports.scope(name), ports.name(Scope::Ports(4))),
+                    (Ok(Scope::Ports(4)), name)
+                );
+            }
+        }
+        let too_long = "a".repeat(NAME_MAX + 1);
+        let wrong = ["", "A", "aB", "1a", "-a", "a b", "é", "a:b", &too_long];
+        let says = wrong.map(|name| (name, "is not a name for ports"));
+        let taken = ["sip", "all", THROTTLE, NONE].map(|name| (name, "is taken"));
+        for (name, why) in says.into_iter().chain(taken) {
+            let error = PortClasses::default().add(name).unwrap_err();
+            assert!(error.contains(why), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_names_of_ports() {
+        let mut ports = PortClasses::default();
+        for name in ["ssh", "http", "a", "b", "a"] {
+            assert_eq!(ports.add(name), Ok(()), "{name}");
+        }
+        assert_eq!(ports.names(), ["ssh", "provisioning", "http", "a", "b"]);
+        let error = ports.add("c").unwrap_err();
+        assert!(error.starts_with("`c` is one too many: at most 5 names"), "{error}");
+        let scopes: Vec<Scope> = ports.iter().map(|(scope, _)| scope).collect();
+        assert_eq!(scopes, [1, 2, 3, 4, 5].map(Scope::Ports));
+        let all_names = ports.names();
+        let scope = |name| named(name, &all_names);
+        let found = ["sip", THROTTLE, "all", "ssh", "b", "c", NONE].map(scope);
+        let [sip, throttle, all] = [Scope::Sip, Scope::Throttle, Scope::All].map(Some);
+        let [ssh, b] = [PortClasses::SSH, Scope::Ports(5)].map(Some);
+        assert_eq!(found, [sip, throttle, all, ssh, b, None, None]);
+        assert_eq!(ports.choice(), choice(&all_names));
+    }
 }

@@ -37,3 +37,19 @@ impl Weights {
         self.0.iter_mut().map(|(class, weight)| (*class, weight))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_that_no_source_distinguishes_weighs_one() {
+        let mut weights = Weights::ASTERISK;
+        for (n, (_, weight)) in (2..).zip(weights.iter_mut()) {
+            *weight = n;
+        }
+        let of: Vec<u32> = weights.iter().map(|(class, _)| weights.of(class)).collect();
+        assert_eq!(of, [2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!([Class::Ban, Class::Provisioning].map(|class| weights.of(class)), [1, 1]);
+    }
+}
