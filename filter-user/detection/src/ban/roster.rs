@@ -132,7 +132,9 @@ mod tests {
         assert_eq!(number("web"), Some(18));
         assert_eq!((number("escalation"), number("flood")), (Some(254), Some(255)));
         assert_eq!((number("other"), number("feed:other")), (None, None));
-        for name in roster.names() {
+        let names = ["asterisk-wazo", "sshd", "wazo-provd", "recidive", "apache", "web"];
+        assert_eq!(roster.names(), names);
+        for name in names {
             assert_eq!(roster.name(roster.origin(name).unwrap()), name);
         }
     }
@@ -145,6 +147,24 @@ mod tests {
         assert_eq!(roster.name(Origin::Feed(2)), "unknown");
         assert_eq!((roster.origin("drop"), roster.origin("feed:x")), (None, None));
         assert_eq!(Origin::from_number(Origin::Feed(15).number()), Origin::Feed(15));
+    }
+
+    #[test]
+    fn origins_that_are_no_jails_have_names() {
+        let roster = Roster::default();
+        for (name, origin, shown) in [
+            ("manual", Some(Origin::Manual), "manual"),
+            ("escalation", Some(Origin::Escalation), "escalation"),
+            ("flood", Some(Origin::Flood), "flood"),
+            ("fleet", Some(Origin::Fleet), "fleet"),
+            ("fleet:pbx", Some(Origin::Fleet), "fleet"),
+            ("unknown", Some(Origin::UNKNOWN), "unknown"),
+            ("fleets", None, ""),
+            ("feed:", None, ""),
+        ] {
+            assert_eq!(roster.origin(name), origin, "{name}");
+            assert_eq!(origin.map_or("", |origin| roster.name(origin)), shown, "{name}");
+        }
     }
 
     #[test]

@@ -467,3 +467,92 @@ fn an_entry_is_written_again_if_it_differs_by_more_than_the_kernel_can_say() {
         }
     }
 }
+
+#[test]
+fn an_exception_lasts_as_long_as_the_last_ban_that_has_it() {
+    let exception = net("198.51.100.7/32");
+    let bans = ["198.51.0.0/16", "198.51.100.0/24"]
+        .map(|network| manual(network, None).with_except(vec![exception]));
+    for is_loaded in [false, true] {
+        let mut ledger = Ledger::default();
+        if is_loaded {
+            ledger.load(bans.to_vec());
+        } else {
+            for ban in &bans {
+                ledger.insert(ban.clone());
+            }
+        }
+        let apply = |ledger: &Ledger, last| ledger.of(IpAddr::from([198, 51, 100, last])).len();
+        assert_eq!((apply(&ledger, 7), apply(&ledger, 8)), (0, 2));
+        ledger.remove(&bans[1]);
+        assert_eq!((apply(&ledger, 7), apply(&ledger, 8)), (0, 1), "{is_loaded}");
+        let writes = ledger.remove(&bans[0]);
+        assert!(writes.contains(&Write::NoNetwork(exception)), "{is_loaded}: {writes:?}");
+        assert!(ledger.is_empty() && ledger.networks.is_empty());
+    }
+}
+
+#[test]
+fn each_entry_is_written_once() {
+    let exception = net("198.51.100.7/32");
+    let ban = |until| manual("198.51.100.0/24", Some(until)).with_except(vec![exception]);
+    let mut ledger = Ledger::default();
+    ledger.insert(ban(10));
+    // The exception is one of the old ban and of the new.
+    for (until, count) in [(10, 1), (20, 2)] {
+        let writes = ledger.insert(ban(until));
+        let targets: HashSet<(bool, IpNet)> = writes.iter().map(target).collect();
+        assert_eq!((writes.len(), targets.len()), (count, count), "{writes:?}");
+    }
+}
+
+#[test]
+fn addresses_that_only_the_kernel_has_stand_between_the_others() {
+    let bans = ["192.0.2.1/32", "192.0.2.5/32", "192.0.2.9/32"].map(|of| manual(of, Some(10)));
+    let mut kernel = Ledger::default();
+    let writes: Vec<Write> = bans.iter().flat_map(|ban| kernel.insert(ban.clone())).collect();
+    let kernel = held(&writes);
+    for is_wanted in [true, false] {
+        let mut ledger = Ledger::default();
+        ledger.insert(bans[1].clone());
+        let none = HashSet::new();
+        let done = ledger.reconcile(&kernel, &none, KernelTime(0), "before", |_| is_wanted);
+        let adopted: Vec<IpNet> = done.adopted.iter().map(|entry| entry.ban.network).collect();
+        let [first, _, last] = bans.each_ref().map(|ban| ban.ban.network);
+        if is_wanted {
+            assert_eq!((done.writes, adopted), (vec![], vec![first, last]));
+        } else {
+            let gone = [first, last].map(|network| Write::NoAddress(network.addr()));
+            assert_eq!((done.writes, adopted), (gone.to_vec(), vec![]));
+        }
+    }
+}
+
+#[test]
+fn what_the_kernel_lacks_is_written_and_what_it_closes_beyond_is_adopted() {
+    let (jail, other) = (Origin::Jail(0), Origin::Jail(1));
+    let [sip, all] = [(jail, Scope::Sip), (other, Scope::All)]
+        .map(|(origin, scope)| entry("192.0.2.1/32", origin, scope, Some(10)));
+    let kernel = |bans: &[Entry]| {
+        let mut ledger = Ledger::default();
+        let writes: Vec<Write> = bans.iter().flat_map(|ban| ledger.insert(ban.clone())).collect();
+        held(&writes)
+    };
+    let of_both = kernel(&[sip.clone(), all.clone()]);
+    for (before, writes, adopted) in [
+        (InForce::default(), 1, vec![]),
+        (kernel(std::slice::from_ref(&sip)), 0, vec![]),
+        (of_both.clone(), 0, vec![all.key()]),
+    ] {
+        let mut ledger = Ledger::default();
+        ledger.insert(sip.clone());
+        let done = ledger.reconcile(&before, &HashSet::new(), KernelTime(5), "before", |_| true);
+        let keys: Vec<Key> = done.adopted.iter().map(Entry::key).collect();
+        assert_eq!((done.writes.len(), keys), (writes, adopted), "{before:?}");
+    }
+    // What is not wanted is closed no longer.
+    let mut ledger = Ledger::default();
+    ledger.insert(sip);
+    let done = ledger.reconcile(&of_both, &HashSet::new(), KernelTime(5), "before", |_| false);
+    assert!(matches!(done.writes[..], [Write::Address(now)] if now.scopes.iter().eq([Scope::Sip])));
+}

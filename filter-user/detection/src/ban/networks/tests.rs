@@ -135,6 +135,7 @@ fn a_change_affects_only_the_networks_inside() {
     for network in ["10.1.0.0/16", "10.2.0.0/16", "10.2.3.0/24"] {
         networks.set(net(network), short, false);
     }
+    assert!(!networks.is_empty());
     let changes = networks.set(net("10.2.0.0/15"), forever, false);
     let names: Vec<String> = changes.iter().map(|change| change.network.to_string()).collect();
     assert_eq!(names, ["10.2.0.0/15", "10.2.0.0/16", "10.2.3.0/24"]);
