@@ -35,3 +35,19 @@ impl GuessingSettings {
     /// For logins: far beyond any host that ever succeeds.
     pub const LOGINS: Self = Self { maxaccounts: 100, ..Self::OFF };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_counts_for_a_week_and_many_accounts_are_too_many() {
+        use GuessingSettings as Settings;
+        for (settings, maxaccounts) in
+            [(Settings::OFF, 0), (Settings::SIP, 20), (Settings::LOGINS, 100)]
+        {
+            assert_eq!((settings.findtime.as_secs(), settings.maxaccounts), (604_800, maxaccounts));
+            assert_eq!((settings.maxretry, settings.sources, settings.each), (0, 5, 3));
+        }
+    }
+}

@@ -164,4 +164,20 @@ mod tests {
         assert_eq!([half - 1, half, half + 1].map(|later| left(0, later)), [0, 0, 1]);
         assert_eq!(left(100, u64::from(u16::MAX)), 1);
     }
+
+    #[test]
+    fn a_failure_is_proven_in_its_part_and_the_next() {
+        let slot = |part| Slot::of(KernelTime(part), Duration::from_nanos(8));
+        for end in [5, u64::from(u16::MAX)] {
+            for (later, proven) in [(0, 1), (1, 1), (2, 0)] {
+                let mut counts = Counts::new(slot(end));
+                counts.add(slot(end), false);
+                // There is no other.
+                for _ in 0..2 {
+                    counts.prove_one(slot(end + later));
+                    assert_eq!((counts.proven(), counts.all()), (proven, 1), "{later}");
+                }
+            }
+        }
+    }
 }

@@ -169,7 +169,93 @@ fn sources_beyond_the_bound_still_count() {
     }
     assert!(guessing.attacked().is_empty());
     observe(&mut guessing, guess(1, 7), 0);
-    assert_eq!(guessing.attacked()[0].failures, 500);
+    assert_eq!((guessing.attacked()[0].failures, guessing.attacked()[0].sources), (500, 256));
+    // Those of the sources beyond are nobody's.
+    let oldest = Guess { source: IpAddr::from([10, 0, 0, 244]), account, proven: false };
+    let mut suspects = Vec::new();
+    for _ in 0..2 {
+        suspects.extend(observe(&mut guessing, oldest, 0));
+    }
+    let told: Vec<_> = suspects.iter().map(|suspect| (suspect.source, suspect.failures)).collect();
+    assert_eq!(told, [(oldest.source, 3)]);
+}
+
+#[test]
+fn failures_beyond_the_bound_count_as_long_as_others() {
+    let mut guessing = Guessing::new(settings(300, 200, 3, 0));
+    let day = 24 * HOUR;
+    let account = NonZeroU32::new(7).map(|account| (account, "1001"));
+    let mut fail = |n: u16, second| {
+        let [high, low] = n.to_be_bytes();
+        let source = IpAddr::from([10, 0, high, low]);
+        observe(&mut guessing, Guess { source, account, proven: false }, second);
+        guessing.attacked().last().map(|attacked| attacked.failures)
+    };
+    for n in 0..257 {
+        fail(n, 0);
+    }
+    for n in 300..600 {
+        fail(n, 6 * day);
+    }
+    // Those of the first day no longer count, but those of the sixth, of whatever source.
+    assert_eq!(fail(600, 8 * day), Some(301));
+}
+
+#[test]
+fn an_attack_is_told_for_its_time() {
+    let week = 7 * 24 * HOUR;
+    for (later, told) in [(0, 1), (week - 1, 1), (week, 0), (week + 1, 0)] {
+        let mut guessing = Guessing::new(settings(2, 2, 3, 0));
+        observe(&mut guessing, guess(1, 1), 10);
+        observe(&mut guessing, guess(2, 1), 10);
+        guessing.forget_old(1000, at(10 + later));
+        assert_eq!(guessing.attacked().len(), told, "{later}");
+    }
+}
+
+#[test]
+fn a_source_without_accounts_is_on_record() {
+    let mut guessing = Guessing::new(settings(0, 5, 3, 20));
+    assert!(guessing.is_empty());
+    observe(&mut guessing, guess(1, 1), 0);
+    assert!(!guessing.is_empty());
+}
+
+#[test]
+fn a_suspect_is_none_any_more_when_its_failures_are_as_old_as_can_be() {
+    let week = 7 * 24 * HOUR;
+    for (later, found) in [(week - 1, 1), (week, 0)] {
+        let mut guessing = Guessing::new(settings(0, 5, 3, 20));
+        let scan = |guessing: &mut Guessing, accounts: std::ops::Range<u32>, second| {
+            accounts.map(|n| observe(guessing, guess(1, n), second).len()).sum::<usize>()
+        };
+        assert_eq!(scan(&mut guessing, 1..21, 0), 1);
+        // A tenth of the accounts is only too many for a suspect.
+        assert_eq!(scan(&mut guessing, 101..103, later), found, "{later}");
+    }
+}
+
+#[test]
+fn the_nearer_to_a_ban_the_higher_the_rank() {
+    for (count, most, rank) in [
+        (0, 10, 0),
+        (1, 10, 6),
+        (5, 10, 31),
+        (9, 10, 56),
+        (10, 10, 63),
+        (20, 10, 63),
+        (u32::MAX, 1, 63),
+        (1, u32::MAX, 0),
+        (1, 0, 0),
+    ] {
+        assert_eq!(nearness(count, most), rank, "{count} {most}");
+    }
+}
+
+#[test]
+fn there_is_room_for_two_accounts_of_each_source() {
+    let guessing = Guessing::new(settings(10, 2, 3, 0));
+    assert_eq!([&guessing.sources, &guessing.accounts].map(Table::items_max), [65_536; 2]);
 }
 
 proptest! {
