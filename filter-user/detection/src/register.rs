@@ -369,4 +369,30 @@ mod tests {
             unique(source.parser.rules(), source.name);
         }
     }
+
+    #[test]
+    fn a_source_is_found_by_its_name_and_its_jail() {
+        for (name, jail, section, of_asterisk) in [
+            (NOTICE, ASTERISK_JAIL, "asterisk", true),
+            (SECURITY, ASTERISK_JAIL, "asterisk", true),
+            (AMI, ASTERISK_JAIL, "asterisk", true),
+            (SSHD, "sshd", "sshd", false),
+            (PROVD, "wazo-provd", "wazo_provd", false),
+        ] {
+            let found = source(name).unwrap();
+            assert_eq!((found.name, found.jail, found.section()), (name, jail, section));
+            assert_eq!(is_asterisk(name), of_asterisk, "{name}");
+            assert_eq!(of_jail(jail).unwrap().jail, jail);
+        }
+        assert_eq!(of_jail(ASTERISK_JAIL).unwrap().name, NOTICE);
+        assert!(source(WIRE).is_none() && !is_asterisk(WIRE) && of_jail(RECIDIVE).is_none());
+    }
+
+    #[test]
+    fn the_rules_of_asterisks_logs_are_those_of_both_parsers() {
+        let rules = Parser::AsteriskLog.rules();
+        let (of_notices, of_security) = rules.split_at(asterisk::RULES.len());
+        assert_eq!((of_notices, of_security), (asterisk::RULES, security::RULES));
+        assert_eq!(Parser::Events.rules(), ami::RULES);
+    }
 }
