@@ -282,4 +282,53 @@ mod tests {
         escalation.pardon(Pardon { network, jail: None });
         assert_eq!(term(&escalation, 6), Duration::from_secs(1));
     }
+
+    #[test]
+    fn a_network_is_no_candidate_if_it_was_spared_or_its_offenders_pardoned() {
+        let networks = settings::Escalation { enabled: true, ..settings::Escalation::default() };
+        let bounds = Bounds { capacity: 1000, remember: Duration::from_hours(240) };
+        let of = |last| Case {
+            who: Offender { address: IpAddr::from([203, 0, 113, last]), jail: 0 },
+            ..case(0, true)
+        };
+        let noted = || {
+            let mut escalation = Escalation::new(bounds, networks.clone(), || 0);
+            for last in 1..=4 {
+                escalation.note(of(last), at(1), at(2));
+            }
+            escalation
+        };
+        let candidates = |escalation: &mut Escalation| {
+            let found = escalation.candidates(of(1).who.address, at(1));
+            found.into_iter().map(|candidate| candidate.network.to_string()).collect::<Vec<_>>()
+        };
+        let network = "203.0.113.0/24";
+        assert_eq!(candidates(&mut noted()), [network]);
+        assert_eq!(noted().networks().settings(), &networks);
+        assert!(!noted().networks().is_empty());
+        let mut escalation = noted();
+        escalation.spare(network.parse().unwrap(), at(1));
+        assert!(candidates(&mut escalation).is_empty());
+        // Without the bans of a jail, none of them is an offender.
+        for (jail, network) in [(Some(0), None), (None, Some(network.parse().unwrap()))] {
+            let mut escalation = noted();
+            escalation.pardon(Pardon { network, jail });
+            assert!(candidates(&mut escalation).is_empty() && escalation.networks().is_empty());
+        }
+        let mut escalation = noted();
+        escalation.pardon(Pardon { network: None, jail: Some(1) });
+        assert_eq!(candidates(&mut escalation), [network]);
+    }
+
+    #[test]
+    fn only_a_proven_ban_is_a_proven_ban() {
+        let mut escalation = escalation();
+        let who = case(0, true).who;
+        let proven = |escalation: &Escalation| escalation.history().has_proven(who.address);
+        assert!(!proven(&escalation));
+        escalation.note(case(0, false), at(1), at(2));
+        assert!(!proven(&escalation));
+        escalation.note(case(3, true), at(1), at(2));
+        assert!(proven(&escalation));
+    }
 }

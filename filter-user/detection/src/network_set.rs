@@ -94,4 +94,17 @@ mod tests {
         assert_eq!(set.around(net("2001:db8:ffff::/48")), Some(net("2001:db8::/32")));
         assert_eq!(set.around(net("::/0")), None);
     }
+
+    #[test]
+    fn a_network_of_the_set_is_inside_itself() {
+        let net = |text: &str| -> IpNet { text.parse().unwrap() };
+        let all = ["10.1.0.0/16", "10.2.0.0/16", "10.2.255.255/32", "11.0.0.0/8"].map(net);
+        let set: NetworkSet = all.into_iter().collect();
+        let inside = |network| set.inside(net(network)).collect::<Vec<_>>();
+        assert_eq!(inside("10.0.0.0/8"), all[..2]);
+        assert_eq!(inside("10.2.0.0/16"), all[1..2]);
+        assert_eq!(inside("10.2.0.0/15"), all[1..2]);
+        assert_eq!(inside("11.0.0.0/8"), all[3..]);
+        assert!(inside("10.2.0.0/24").is_empty() && inside("12.0.0.0/8").is_empty());
+    }
 }

@@ -272,4 +272,20 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn as_many_offenders_count_as_there_is_room_for() {
+        let mut networks = networks(2, 0, 3);
+        for (second, address, len, found) in [
+            (1, "203.0.113.1", 1, false),
+            (2, "198.51.100.1", 2, false),
+            (3, "198.51.100.2", 3, true),
+            // The first has been forgotten.
+            (4, "203.0.113.2", 3, false),
+            (5, "203.0.113.3", 3, true),
+        ] {
+            assert_eq!(!told(&mut networks, address, second).is_empty(), found, "{address}");
+            assert_eq!((networks.len(), networks.is_empty()), (len, false), "{address}");
+        }
+    }
 }

@@ -647,3 +647,18 @@ fn lines_of_other_channels_name_their_rule_and_transport() {
     assert_eq!(attempt.transport, Some(Transport::Udp));
     assert!(RULES.contains(&attempt.rule), "{}", attempt.rule);
 }
+
+#[test]
+fn a_peer_with_a_key_is_named_in_the_place_of_an_address() {
+    for (file, text, is_so) in [
+        ("chan_iax2.c", "Host 192.0.2.66 failed RSA authentication with inkeys 'k'", true),
+        ("chan_iax2.c", "Host 'x' trying to do RSA authentication, but we have no inkeys", true),
+        ("chan_sip.c", "Host 192.0.2.66 failed RSA authentication with inkeys 'k'", false),
+        ("chan_iax2.c", "Host 192.0.2.66 failed to authenticate as 'x'", false),
+        ("chan_iax2.c", "Peer 192.0.2.66 failed RSA authentication with inkeys 'k'", false),
+    ] {
+        let line = format!("{PREFIX}{file}: {text}");
+        let named = in_asterisk_line(line.as_bytes(), |line| Some(names_peer_for_address(line)));
+        assert_eq!(named, Some(is_so), "{file} {text}");
+    }
+}

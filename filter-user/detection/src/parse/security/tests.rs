@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::failure::{Class, Transport, Verdict};
+use crate::failure::{Class, LoggedAt, Transport, Verdict};
 
 const PREFIX: &str = "[2026-11-22 09:32:21.1220] SECURITY[10023] res_security_log.c: ";
 
@@ -211,4 +211,16 @@ fn hostile() -> impl Strategy<Value = String> {
         "é",
     ];
     vec(select(pieces), 0..8).prop_map(|pieces| pieces.concat())
+}
+
+#[test]
+fn an_event_without_a_readable_time_has_that_of_its_line() {
+    let text = message("ChallengeResponseFailed", "1001", "x@y", "");
+    let of_line = LoggedAt::Host(jiff::civil::date(2026, 11, 22).at(9, 32, 21, 122_000_000));
+    let of_event = "2026-11-22T09:32:21.121Z".parse().map(LoggedAt::Instant).unwrap();
+    for (text, time) in [(text.clone(), of_event), (text.replace("T09:", "T99:"), of_line)] {
+        for attempt in [plain(&text), parse(json_line(&text).as_bytes())] {
+            assert_eq!(attempt.unwrap().logged_at, Some(time), "{text}");
+        }
+    }
 }
