@@ -40,8 +40,13 @@ const PROFILE: [(&str, &str); 3] = [
     ("CARGO_PROFILE_DEV_OPT_LEVEL", "1"),
 ];
 
-/// The number of cases of a property test, because faults in rare cases are not the aim here.
-const CASES: &str = "64";
+/// The settings of property tests: fewer cases, because faults in rare cases are not the aim here. Of a failure, it is
+/// enough that there is one: no smaller example is sought, and none is kept, which would be tried with each later mutant.
+const PROPERTIES: [(&str, &str); 3] = [
+    ("PROPTEST_CASES", "64"),
+    ("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1"),
+    ("PROPTEST_MAX_SHRINK_ITERS", "0"),
+];
 
 /// The arguments of `mutants`.
 #[derive(clap::Args)]
@@ -124,7 +129,7 @@ fn mutate(
         // No test is an example in the documentation.
         .arg("--cargo-arg=--tests")
         .envs(PROFILE)
-        .env("PROPTEST_CASES", CASES)
+        .envs(PROPERTIES)
         .current_dir(workspace.root());
     if let Some(file) = &args.file {
         command.args(["--file", file]);
