@@ -154,6 +154,25 @@ mod tests {
     }
 
     #[test]
+    fn words_that_are_an_address() {
+        let long = ".".repeat(64 - "192.0.2.66".len());
+        for (word, is_one) in [
+            ("192.0.2.66", true),
+            ("192.0.2.66:5060", true),
+            ("..192.0.2.66.", true),
+            (&(long[1..].to_owned() + "192.0.2.66"), true),
+            (&(long + "192.0.2.66"), false),
+            ("::1", true),
+            ("::", false),
+            (":", false),
+            ("2001", false),
+            ("", false),
+        ] {
+            assert_eq!(address(word.as_bytes()).is_some(), is_one, "{word}");
+        }
+    }
+
+    #[test]
     fn both_searches_find_the_same() {
         let automaton = Words::Automaton(AhoCorasick::new(WORDS).ok());
         for word in WORDS {

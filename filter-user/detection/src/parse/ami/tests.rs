@@ -227,3 +227,26 @@ proptest! {
         parse(&block);
     }
 }
+
+#[test]
+fn only_events_are_events() {
+    let rest = "\r\nPrivilege: security,all\r\nEventTV: x";
+    for (first, is_unread) in [("Event: New", true), ("Events: New", false), ("Hello", false)] {
+        let block = format!("{first}{rest}");
+        assert_eq!(matches!(parse(block.as_bytes()), Block::Unread), is_unread, "{first}");
+    }
+}
+
+#[test]
+fn an_error_with_an_address_is_one_of_a_failure() {
+    for (severity, header, is_so) in [
+        ("Error", "RemoteAddress", true),
+        ("Informational", "RemoteAddress", false),
+        ("Error", "LocalAddress", false),
+        ("Informational", "LocalAddress", false),
+    ] {
+        let event =
+            format!("Event: New\r\nSeverity: {severity}\r\n{header}: IPV4/UDP/192.0.2.66/1");
+        assert_eq!(is_of_failure(event.as_bytes()), is_so, "{event}");
+    }
+}

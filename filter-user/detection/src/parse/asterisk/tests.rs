@@ -662,3 +662,116 @@ fn a_peer_with_a_key_is_named_in_the_place_of_an_address() {
         assert_eq!(named, Some(is_so), "{file} {text}");
     }
 }
+
+#[test]
+fn which_files_report_at_the_level_warning() {
+    let rejected = "\"Rejecting unknown SIP connection from 192.0.2.66:5060\"";
+    let host = "Host 192.0.2.66:4569 failed to authenticate as 'x'";
+    let call = "Rejected connect attempt from 192.0.2.66:4569, request 'x@y' does not exist";
+    for (level, file, text, verdict) in [
+        ("WARNING", "Ext. s", rejected, Some(Verdict::Failure)),
+        ("WARNING", "pbx.c", rejected, None),
+        ("NOTICE", "Ext. s", rejected, None),
+        ("WARNING", "chan_iax2.c", host, Some(Verdict::Failure)),
+        ("NOTICE", "chan_iax2.c", host, Some(Verdict::Failure)),
+        ("ERROR", "chan_iax2.c", host, None),
+        ("NOTICE", "chan_iax2.c", call, Some(Verdict::Failure)),
+        ("WARNING", "chan_iax2.c", call, Some(Verdict::Ignored)),
+        ("WARNING", "manager.c", "192.0.2.66 failed to authenticate as 'x'", None),
+    ] {
+        let attempt = parse(format!("[Nov 22 09:43:06] {level}[1] {file}: {text}").as_bytes());
+        assert_eq!(attempt.map(|attempt| attempt.verdict), verdict, "{level} {file} {text}");
+    }
+}
+
+#[test]
+fn calls_over_iax_that_are_rejected() {
+    let why = |start: &str, why: &str| {
+        let attempt = notice_of(
+            format!("chan_iax2.c: Rejected {start} attempt from 192.0.2.66:4569, {why}").as_bytes(),
+        )?;
+        assert_eq!((attempt.port, attempt.account, attempt.rule), (Some(4569), None, IAX_CALL));
+        Some((attempt.verdict, attempt.class))
+    };
+    for (start, text, expected) in [
+        (
+            "connect",
+            "who was trying to reach 'x@y'",
+            Some((Verdict::Failure, Class::UnknownAccount)),
+        ),
+        ("connect", "request 'x@y' does not exist", Some((Verdict::Failure, Class::CallRejected))),
+        ("dial", "request 'x@y' does not exist", Some((Verdict::Ignored, Class::Malformed))),
+        (
+            "connect",
+            "requested 'gsm' incompatible with our capability 'alaw'.",
+            Some((Verdict::Ignored, Class::Malformed)),
+        ),
+        ("connect", "request 'x@y' does exist", None),
+        ("connect", "x' does not exist", None),
+        ("hang-up", "request 'x@y' does not exist", None),
+    ] {
+        assert_eq!(why(start, text), expected, "{start} {text}");
+    }
+}
+
+#[test]
+fn a_refusal_is_a_login_that_another_line_may_repeat() {
+    let is_refused = |text: &str| is_refusal(&notice_of(text.as_bytes()).unwrap());
+    assert!(is_refused("manager.c: 192.0.2.66 tried to authenticate with nonexistent user 'x'"));
+    assert!(!is_refused("manager.c: 192.0.2.66 failed to authenticate as 'x'"));
+}
+
+#[test]
+fn the_first_address_is_a_rival_of_the_one_behind_a_whole_from() {
+    let from = "\"y' failed for '203.0.113.12:5060' (callid: z\" <sip:1001@192.0.2.10>";
+    let line = distributor_line(from, "192.0.2.66:5060", "x) - Failed to authenticate");
+    let attempt = parse_undecided(line.as_bytes()).unwrap();
+    assert_eq!((attempt.address, attempt.decided), (IpAddr::from([192, 0, 2, 66]), true));
+    assert_eq!(attempt.rivals, [IpAddr::from([203, 0, 113, 12])]);
+}
+
+#[test]
+fn quotes_and_uris_that_are_whole() {
+    for (text, end) in [
+        ("", None),
+        ("a", None),
+        ("a\"b", Some(1)),
+        ("\\\"\"", Some(2)),
+        ("a\\", None),
+        ("a\\\"", None),
+        ("\\\\\"", Some(2)),
+    ] {
+        assert_eq!(closing_quote(text.as_bytes()), end, "{text}");
+    }
+    for (text, is_whole) in [
+        ("<sip:1@h>", true),
+        ("<:1@h>", false),
+        ("<s-p:1@h>", false),
+        ("<sip>", false),
+        ("sip:1@h", false),
+        ("<sip:1@h;p=\" \">", true),
+        ("<sip:1@h;p\" \">", false),
+        ("<sip:1@[ ]>", true),
+    ] {
+        assert_eq!(bracketed_uri(text.as_bytes()).is_some(), is_whole, "{text}");
+    }
+}
+
+#[test]
+fn lines_of_chan_sip_name_the_port_if_they_have_it() {
+    let rejected = "rejected because extension not found in context 'default'.";
+    for (port, tail) in [(Some(5060), ":5060"), (None, "")] {
+        for text in [
+            format!("Registration from '<sip:1@h>' failed for '192.0.2.66{tail}' - Wrong password"),
+            format!("hacking attempt detected '192.0.2.66{tail}'"),
+            format!("Call from '' (192.0.2.66{tail}) to extension '1' {rejected}"),
+        ] {
+            let attempt = notice_of(format!("chan_sip.c: {text}").as_bytes()).unwrap();
+            assert_eq!((attempt.port, attempt.transport), (port, None), "{text}");
+        }
+        let text = format!("\"Rejecting unknown SIP connection from 192.0.2.66{tail}\"");
+        assert_eq!(chan_sip::rejected_guest(text.as_bytes()).unwrap().port, port, "{text}");
+    }
+    let text = format!("Call from '' (TCP:192.0.2.66:5060) to extension '1' {rejected}");
+    assert_eq!(chan_sip::call(text.as_bytes()).unwrap().transport, Some(Transport::Tcp));
+}

@@ -224,3 +224,34 @@ fn an_event_without_a_readable_time_has_that_of_its_line() {
         }
     }
 }
+
+#[test]
+fn an_event_that_names_others_proves_nothing() {
+    let [own, other] = [[192, 0, 2, 66], [203, 0, 113, 9]].map(IpAddr::from);
+    let attempt = Attempt {
+        proven: true,
+        answered: true,
+        ..Attempt::new(Verdict::Success, Class::Challenge, own)
+    };
+    assert_eq!(of_one(attempt.clone(), vec![own]), attempt);
+    let undecided = Attempt {
+        rivals: vec![other],
+        decided: false,
+        proven: false,
+        answered: false,
+        needs_witness: true,
+        ..attempt.clone()
+    };
+    assert_eq!(of_one(attempt, vec![own, other]), undecided);
+}
+
+#[test]
+fn what_may_follow_the_address() {
+    let acl =
+        |tail: &str| plain(&message("FailedACL", "1001", "x", tail)).map(|attempt| attempt.verdict);
+    assert_eq!(acl(",ACLName=\"a\""), Some(Verdict::Failure));
+    let too_many = ",ACLName=\"registrar_attempt_exceeds_maximum_configured_contacts\"";
+    assert_eq!(acl(too_many), Some(Verdict::Ignored));
+    assert_eq!(acl(",New=\"a\""), None);
+    assert_eq!(acl(",ACLName=\"a"), None);
+}

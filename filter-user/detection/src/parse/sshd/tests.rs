@@ -284,5 +284,51 @@ fn an_unknown_user_is_announced_and_a_repeated_line_counts_as_often() {
     let failed = "Failed password for root from 192.0.2.66 port 5022 ssh2";
     assert_eq!((invalid.announces, invalid.times), (true, 1));
     assert_eq!((line(failed).announces, line(failed).times), (false, 1));
-    assert_eq!(line(&format!("message repeated 3 times: [ {failed}]")).times, 3);
+    for (times, counted) in [("3", 3), ("12", 12), ("100", 100), ("99999999999", 100), ("0", 1)] {
+        assert_eq!(line(&format!("message repeated {times} times: [ {failed}]")).times, counted);
+    }
+}
+
+#[test]
+fn a_port_has_only_digits_and_the_end_of_old_lines_is_known() {
+    for (message, address) in [
+        ("Failed password for x from 192.0.2.66 port 5022", Some("192.0.2.66")),
+        ("Failed password for x from 192.0.2.66 port +5022", None),
+        ("Failed password for x from 192.0.2.66 port ", None),
+        (
+            "Failed password for x from 203.0.113.9 from 192.0.2.66 port 5022 ssh1",
+            Some("192.0.2.66"),
+        ),
+        ("Failed password for x from 203.0.113.9 from 192.0.2.66 port 5022", None),
+    ] {
+        assert_eq!(said(message).map(|said| said.1).as_deref(), address, "{message}");
+    }
+}
+
+#[test]
+fn only_a_client_that_gives_up_fails_with_its_goodbye() {
+    for (text, verdict) in [
+        ("3: x: Auth fail", Verdict::Failure),
+        ("3: x", Verdict::Ignored),
+        ("11: x: Auth fail", Verdict::Ignored),
+        ("11: Bye Bye", Verdict::Ignored),
+    ] {
+        let message = format!("Received disconnect from 192.0.2.66 port 5022:{text}");
+        assert_eq!(said(&message).unwrap().0, verdict, "{text}");
+    }
+}
+
+#[test]
+fn an_entry_of_the_journal_is_roots_sshds() {
+    for (fields, is_so) in [
+        (r#""_COMM":"sshd","_UID":"0""#, true),
+        (r#""SYSLOG_IDENTIFIER":"sshd","_UID":"0""#, true),
+        (r#""_COMM":"sshd","_UID":"1000""#, false),
+        (r#""_COMM":"logger","SYSLOG_IDENTIFIER":"sshd","_UID":"0""#, false),
+        (r#""_COMM":"sshd""#, false),
+    ] {
+        let entry = format!(r#"{{"__CURSOR":"c",{fields}}}"#);
+        assert_eq!(is_trusted(entry.as_bytes()), is_so, "{entry}");
+    }
+    assert!(!is_trusted(b"{}") && !is_trusted(b"sshd"));
 }
