@@ -38,6 +38,10 @@ pub mod maps {
     pub const BANS_V4: &str = "BANS_V4";
     /// Hash of [`BanEntry`](super::BanEntry) by IPv6 address.
     pub const BANS_V6: &str = "BANS_V6";
+    /// Array of [`ban_cache::Line`](crate::ban_cache::Line): what is certain about the bans in [`BANS_V6`],
+    /// in the layout of [`ban_cache`](crate::ban_cache). Mapped into the controller's memory; only the
+    /// controller writes it, except for the counts of packets.
+    pub const BANS_V6_CACHE: &str = "BANS_V6_CACHE";
     /// Longest-prefix trie of [`NetworkEntry`](super::NetworkEntry) by mapped address.
     pub const BAN_NETS: &str = "BAN_NETS";
     /// Array of words of bits that say where a ban is possible, in the layout of [`gate`](crate::gate).
@@ -128,10 +132,42 @@ pub mod maps {
 
     /// The maps that outlive the controller and are shared by all interfaces.
     pub const PINNED: &[&str] = &[
-        CONFIG, PORTS, BANS_V4, BANS_V6, BAN_NETS, PRESENCE, TRUSTED, TRUST_GATE, SOURCES,
-        PREFIXES, SHARED, STREAMS, KNOWN, KNOWN_GATE, CROWDS, FLOODERS, GREYLIST, SIGNATURES, SEEN,
-        COUNTERS, EVENTS, LEARNED, GUARDS, ASKED, VISITED, VISITORS, BEAT, CHALLENGED, RETRIES,
-        RETRY_RATE, WIRE, CAPTURE, CAPTURED, GEO_V4, GEO_V6,
+        CONFIG,
+        PORTS,
+        BANS_V4,
+        BANS_V6,
+        BANS_V6_CACHE,
+        BAN_NETS,
+        PRESENCE,
+        TRUSTED,
+        TRUST_GATE,
+        SOURCES,
+        PREFIXES,
+        SHARED,
+        STREAMS,
+        KNOWN,
+        KNOWN_GATE,
+        CROWDS,
+        FLOODERS,
+        GREYLIST,
+        SIGNATURES,
+        SEEN,
+        COUNTERS,
+        EVENTS,
+        LEARNED,
+        GUARDS,
+        ASKED,
+        VISITED,
+        VISITORS,
+        BEAT,
+        CHALLENGED,
+        RETRIES,
+        RETRY_RATE,
+        WIRE,
+        CAPTURE,
+        CAPTURED,
+        GEO_V4,
+        GEO_V6,
     ];
 }
 
@@ -282,8 +318,8 @@ pub struct Config {
     pub flood_ban: u64,
     /// The number of lines in the table of [`maps::BANS_V4`], without those of details.
     pub ban_lines: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The number of lines in [`maps::BANS_V6_CACHE`]. Zero if the controller does not write them.
+    pub cache_lines: u32,
     /// The mask that makes the network of an IPv4 source.
     pub prefix_v4: [u64; 2],
     /// The mask that makes the network of an IPv6 source.

@@ -25,6 +25,7 @@
 
 pub mod abi;
 pub mod address;
+pub mod ban_cache;
 pub mod ban_table;
 pub mod class;
 pub mod crowd;

@@ -22,6 +22,7 @@ use crate::abi::{
     FLAG_SIGNATURES, PORT_GUARDED, SCOPE_ALL, SCOPE_SIP,
 };
 use crate::address::Address;
+use crate::ban_cache;
 use crate::ban_table;
 use crate::decision::{Code, Reason, bits};
 use crate::gate;
@@ -35,6 +36,10 @@ use crate::wire::{Message, Record};
 pub trait Tables {
     /// A line of the table of banned IPv4 addresses.
     type Line<'a>: ban_table::Shared
+    where
+        Self: 'a;
+    /// A line of the cache of banned IPv6 addresses.
+    type CacheLine<'a>: ban_cache::Shared
     where
         Self: 'a;
     /// A ban of an IPv6 address.
@@ -80,6 +85,8 @@ pub trait Tables {
     }
     /// Notes whether a packet came from a banned IPv4 address, for [`expects_ban`](Self::expects_ban).
     fn note_ban(&self, _banned: bool) {}
+    /// A line of the cache of banned IPv6 addresses.
+    fn cache_line(&self, line: u32) -> Option<Self::CacheLine<'_>>;
     /// The ban of exactly this IPv6 address, whether or not it is in force.
     fn ban_v6(&self, source: Address) -> Option<Self::Ban<'_>>;
     /// The entry of the longest network around this address.
@@ -155,8 +162,8 @@ pub trait BanSlot {
     fn scopes(&self) -> u8;
     /// The origin of the ban: a number of the daemon's, or `ORIGIN_OWN`.
     fn origin(&self) -> u8;
-    /// Counts a packet.
-    fn hit(&self);
+    /// Counts this many packets.
+    fn hit(&self, packets: u64);
 }
 
 /// The bans in force for a network, in their table.

@@ -36,6 +36,32 @@ pub(crate) fn opaque(mut value: usize) -> usize {
     value
 }
 
+/// All ones if `word` is zero, and zero otherwise, without a branch. The compiler makes one of whatever
+/// arithmetic it recognises.
+#[inline(always)]
+pub(crate) fn if_zero(mut word: u64) -> u64 {
+    // SAFETY: changes only registers.
+    #[cfg(target_arch = "bpf")]
+    unsafe {
+        asm!(
+            "{negated} = {word}",
+            "{negated} = -{negated}",
+            "{word} |= {negated}",
+            "{word} s>>= 63",
+            "{word} ^= -1",
+            word = inout(reg) word,
+            negated = out(reg) _,
+            options(pure, nomem, nostack),
+        );
+    }
+    // For the linter, which reads this for the host.
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        word = if word == 0 { u64::MAX } else { 0 };
+    }
+    word
+}
+
 /// Gives values to the registers that are empty after a call. Where a value does not matter, such as a
 /// field beside a `None`, the compiler uses any register, and the verifier refuses to read an empty one
 /// ("R1 `!read_ok`").

@@ -7,10 +7,11 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
+use filter_common::abi::Config;
 use filter_common::address::Address;
 use filter_common::decision::Code;
 use filter_common::packet::{self, Packet, Place, Unparsed, Words};
-use filter_common::policy::bans::InNetwork;
+use filter_common::policy::bans::{InNetwork, OfAddress};
 use filter_common::policy::{Stages, Tables as _, Task, answers, bans, exposure, stream, tiers};
 use filter_common::sip::Fields;
 
@@ -47,6 +48,14 @@ impl Stages for KernelStages {
             NOT_IP => Err(Unparsed::NotIp),
             _ => Err(Unparsed::Malformed),
         }
+    }
+
+    #[inline(always)]
+    fn address_banned(&self, source: Address, reach: u8, config: &Config, now: u32) -> OfAddress {
+        let [s0, s1] = source.words();
+        let moment = u64::from(now) << REACH_BITS | u64::from(reach);
+        let found = ringfence_six(s0, s1, moment, config.seed, config.cache_lines.into());
+        OfAddress::from_number(found)
     }
 
     #[inline(always)]
@@ -145,6 +154,19 @@ pub extern "C" fn ringfence_parse(ctx: *mut xdp_md) -> u32 {
         Err(Unparsed::NotIp) => NOT_IP,
         Err(Unparsed::Malformed) => MALFORMED,
     }
+}
+
+/// The bits of a sum of `SCOPE_*` in an argument that it shares with the time.
+const REACH_BITS: u32 = 8;
+
+/// [`bans::address_v6`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn ringfence_six(s0: u64, s1: u64, moment: u64, seed: u64, lines: u64) -> u32 {
+    let source = Address::from_words([s0, s1]);
+    let (reach, now) = (moment as u8, (moment >> REACH_BITS) as u32);
+    let tables = without_packet(Side::told(0));
+    bans::address_v6(source, reach, now, seed, lines as u32, &tables) as u32
 }
 
 /// [`bans::network`].

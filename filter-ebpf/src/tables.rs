@@ -15,6 +15,7 @@ use filter_common::abi::{
     Signature, Visitor, Visits, asked_key, port_place, visited_key, visitor_key,
 };
 use filter_common::address::Address;
+use filter_common::ban_cache;
 use filter_common::ban_table::{self, Line};
 use filter_common::decision::Reason;
 use filter_common::gate::{GEO_WORDS, KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
@@ -33,7 +34,7 @@ use filter_common::sip::{self, Agent, Fields};
 use filter_common::wire::{self, Count, Message, Reading};
 
 use crate::atomic::Word;
-use crate::hints::masked;
+use crate::hints::{if_zero, masked};
 use crate::interface::{INTERFACE_SLOT, LOOPBACK};
 use crate::{counters, scratch, socket, streak};
 
@@ -55,6 +56,10 @@ static BANS_V6: HashMap<
     { BANNED_V6 as usize },
     { BPF_F_NO_PREALLOC as usize },
 > = HashMap::new();
+
+// The controller chooses the number of lines when it loads the program.
+#[btf_map]
+static BANS_V6_CACHE: Array<ban_cache::Line, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 #[btf_map]
 static BAN_NETS: LpmTrie<[u64; 2], NetworkEntry, { BANNED_NETWORKS as usize }> = LpmTrie::new();
@@ -278,6 +283,44 @@ impl ban_table::Shared for BanLine {
     }
 }
 
+/// A line of the cache of banned IPv6 addresses.
+pub(crate) struct CacheLine(*mut ban_cache::Line);
+
+impl ban_cache::Shared for CacheLine {
+    #[inline(always)]
+    fn word(&self, place: usize) -> u64 {
+        // SAFETY: an array's value lives as long as the map; an aligned word is read in one piece, and the
+        // place is a constant below 8.
+        unsafe { self.0.cast::<u64>().add(place).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn after(&self, read: u64) -> Self {
+        // Adds zero, which the processor learns only from the word that was read: Arm reads in any order
+        // where no address depends on what was read before.
+        Self(self.0.wrapping_byte_add(masked::<0>(read as usize)))
+    }
+
+    #[inline(always)]
+    fn if_zero(word: u64) -> u64 {
+        if_zero(word)
+    }
+
+    /// Without a lock, as [`BanLine::hit`](ban_table::Shared::hit).
+    #[inline(always)]
+    fn hit(&self, slot: usize) -> bool {
+        let byte = self.0.cast::<u8>().wrapping_add(FIRST_COUNT).wrapping_add(masked::<3>(slot));
+        // SAFETY: as above, and inside the line's last word.
+        let count = unsafe { byte.read_volatile() }.wrapping_add(1);
+        // SAFETY: as above.
+        unsafe { byte.write_volatile(count) };
+        count == 0
+    }
+}
+
+/// The byte of a line of the cache that counts the packets of its first slot.
+const FIRST_COUNT: usize = 8 * ban_cache::LAST_WORD + ban_cache::PACKETS_SHIFT as usize / 8;
+
 /// A ban's value in the map of IPv6 addresses.
 pub(crate) struct Ban(*mut BanEntry);
 
@@ -302,21 +345,21 @@ impl BanSlot for Ban {
     }
 
     #[inline(always)]
-    fn hit(&self) {
+    fn hit(&self, packets: u64) {
         // SAFETY: as above.
-        unsafe { count(&raw mut (*self.0).packets) };
+        unsafe { count(&raw mut (*self.0).packets, packets) };
     }
 }
 
-/// Counts a packet, without a lock as [`BanLine::hit`](ban_table::Shared::hit).
+/// Counts packets, without a lock as [`BanLine::hit`](ban_table::Shared::hit).
 ///
 /// # Safety
 ///
 /// `packets` is in a map's value.
 #[inline(always)]
-unsafe fn count(packets: *mut u64) {
+unsafe fn count(packets: *mut u64, more: u64) {
     // SAFETY: as the caller promises.
-    unsafe { packets.write_volatile(packets.read_volatile().wrapping_add(1)) };
+    unsafe { packets.write_volatile(packets.read_volatile().wrapping_add(more)) };
 }
 
 /// A network's value in the map of networks.
@@ -332,7 +375,7 @@ impl NetworkSlot for Network {
     #[inline(always)]
     fn hit(&self) {
         // SAFETY: as above.
-        unsafe { count(&raw mut (*self.0).packets) };
+        unsafe { count(&raw mut (*self.0).packets, 1) };
     }
 }
 
@@ -569,6 +612,10 @@ impl Tables for KernelTables {
         = BanLine
     where
         Self: 'a;
+    type CacheLine<'a>
+        = CacheLine
+    where
+        Self: 'a;
     type Ban<'a>
         = Ban
     where
@@ -631,6 +678,11 @@ impl Tables for KernelTables {
     #[inline(always)]
     fn note_ban(&self, banned: bool) {
         streak::note(self.ctx, banned);
+    }
+
+    #[inline(always)]
+    fn cache_line(&self, line: u32) -> Option<CacheLine> {
+        BANS_V6_CACHE.get_ptr_mut(line).map(CacheLine)
     }
 
     #[inline(always)]

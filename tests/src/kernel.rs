@@ -23,6 +23,7 @@ use filter_common::abi::{
     port_place, visited_key,
 };
 use filter_common::address::Address;
+use filter_common::ban_cache;
 use filter_common::ban_table::{Line, entries_for, lines_for};
 use filter_common::decision::{Reason, Verdict};
 use filter_common::greylist;
@@ -33,6 +34,7 @@ use filter_common::packet::{self, Layer4, Packet as _};
 use filter_common::policy::{answers, stream};
 use filter_common::sip;
 use filter_user::datapath::OBJECT;
+use filter_user::datapath::ban_cache::BanCache;
 use filter_user::datapath::ban_table::BanTable;
 use filter_user::datapath::config_map::ConfigMap;
 use nix::sched::{CloneFlags, unshare};
@@ -41,8 +43,8 @@ use nix::sys::socket::{
 };
 use nix::time::{ClockId, clock_getres, clock_gettime};
 
-use crate::cases::{BANS, World};
-use crate::model::{Gates, Tally, ban_lines, mapped_prefix};
+use crate::cases::{BANS, BANS_V6, World};
+use crate::model::{Gates, Tally, ban_lines, cache_lines, mapped_prefix};
 use crate::netns;
 use crate::packet_builder::{SOURCE_PORT, TARGET_V4, TARGET_V6};
 
@@ -72,6 +74,7 @@ pub struct Kernel {
     config: Config,
     gates: Gates,
     bans_v4: Arc<[AtomicU64]>,
+    cache: Arc<[AtomicU64]>,
     ports: BTreeSet<u32>,
     used_sources: BTreeSet<u32>,
     used_prefixes: BTreeSet<u32>,
@@ -94,6 +97,7 @@ impl Kernel {
         let mut ebpf = EbpfLoader::new()
             .override_global(INTERFACE_SLOT, &slot, true)
             .map_max_entries(maps::BANS_V4, entries_for(lines_for(BANS)))
+            .map_max_entries(maps::BANS_V6_CACHE, ban_cache::lines_for(BANS_V6))
             .load(OBJECT)
             .context("load the maps")?;
         for name in [PROGRAM, CLOCK_PROGRAM] {
@@ -108,6 +112,7 @@ impl Kernel {
             config: Config::default(),
             gates: Gates::of(&world),
             bans_v4: ban_lines(&world, 0),
+            cache: cache_lines(&world, 0),
             ports: BTreeSet::new(),
             used_sources: BTreeSet::new(),
             used_prefixes: BTreeSet::new(),
@@ -344,22 +349,12 @@ impl Kernel {
 
     fn set_bans(&mut self, world: &World, now: u64) -> Result<()> {
         let (lines, old) = (ban_lines(world, now), Arc::clone(&self.bans_v4));
-        let mut map: Array<&mut MapData, Line> = self.map_mut(maps::BANS_V4)?.try_into()?;
-        let all = lines.chunks_exact(8).zip(old.chunks_exact(8));
-        let is_empty =
-            |line: &[AtomicU64]| line.iter().all(|word| word.load(Ordering::Relaxed) == 0);
-        for (place, (words, old)) in (0..).zip(all) {
-            // The program writes into the lines that contain a ban, and into the details.
-            if place < lines_for(BANS) && is_empty(words) && is_empty(old) {
-                continue;
-            }
-            let mut line = Line::default();
-            for (word, from) in line.iter_mut().zip(words) {
-                *word = from.load(Ordering::Relaxed);
-            }
-            map.set(place, line, 0)?;
-        }
+        // The program writes into the details too.
+        self.set_lines(maps::BANS_V4, &lines, &old, lines_for(BANS))?;
         self.bans_v4 = lines;
+        let (lines, old) = (cache_lines(world, now), Arc::clone(&self.cache));
+        self.set_lines(maps::BANS_V6_CACHE, &lines, &old, u32::MAX)?;
+        self.cache = lines;
         if self.world.entered().next().is_some() {
             clear_hash::<[u64; 2], BanEntry>(self.map_mut(maps::BANS_V6)?)?;
             clear_trie::<NetworkEntry>(self.map_mut(maps::BAN_NETS)?)?;
@@ -373,6 +368,31 @@ impl Kernel {
             self.map_mut(maps::BAN_NETS)?.try_into()?;
         for (network, entry) in world.networks(now) {
             map.insert(&trie_key(&network), entry, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the lines of an array; among the first `bans`, only those that contain a ban or did.
+    fn set_lines(
+        &mut self,
+        name: &str,
+        lines: &[AtomicU64],
+        old: &[AtomicU64],
+        bans: u32,
+    ) -> Result<()> {
+        let mut map: Array<&mut MapData, Line> = self.map_mut(name)?.try_into()?;
+        let all = lines.chunks_exact(8).zip(old.chunks_exact(8));
+        let is_empty =
+            |line: &[AtomicU64]| line.iter().all(|word| word.load(Ordering::Relaxed) == 0);
+        for (place, (words, old)) in (0..).zip(all) {
+            if place < bans && is_empty(words) && is_empty(old) {
+                continue;
+            }
+            let mut line = Line::default();
+            for (word, from) in line.iter_mut().zip(words) {
+                *word = from.load(Ordering::Relaxed);
+            }
+            map.set(place, line, 0)?;
         }
         Ok(())
     }
@@ -588,8 +608,15 @@ impl Kernel {
             let table = BanTable::new(lines, World::SEED, usize::try_from(BANS)?);
             tally.bans = table.iter().map(|slot| slot.packets).sum();
             let v6: HashMap<_, [u64; 2], BanEntry> = self.map(maps::BANS_V6)?.try_into()?;
+            let map: Array<&MapData, Line> = self.map(maps::BANS_V6_CACHE)?.try_into()?;
+            let mut lines = Vec::new();
+            for place in 0..map.len() {
+                lines.extend(map.get(&place, 0)?.map(AtomicU64::new));
+            }
+            let cache = BanCache::new(lines, World::SEED);
             for entry in &v6 {
-                tally.bans += entry?.1.packets;
+                let (address, entry) = entry?;
+                tally.bans += entry.packets + cache.packets(Address::from_words(address));
             }
             let networks: LpmTrie<_, [u64; 2], NetworkEntry> =
                 self.map(maps::BAN_NETS)?.try_into()?;

@@ -7,6 +7,7 @@ use filter_common::abi::{
     Flooder, Learning, NetworkEntry, PORT_BLOCKS, PORTS_PER_BLOCK, Peer, SHARED_BUCKETS,
     STREAM_BUCKETS, SharedBucket, Signature, Visitor, Visits, maps,
 };
+use filter_common::ban_cache;
 use filter_common::ban_table::Line;
 use filter_common::gate::{GEO_WORDS, KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
 use filter_common::greylist;
@@ -37,6 +38,8 @@ const MAPS: &[(&str, bpf_map_type, usize, usize, u32)] = {
         // The controller chooses the number.
         (maps::BANS_V4, ARRAY, 4, size_of::<Line>(), 1),
         (maps::BANS_V6, HASH, 16, size_of::<BanEntry>(), BANNED_V6),
+        // The same.
+        (maps::BANS_V6_CACHE, ARRAY, 4, size_of::<ban_cache::Line>(), 1),
         (maps::BAN_NETS, TRIE, TRIE_KEY, size_of::<NetworkEntry>(), BANNED_NETWORKS),
         (maps::PRESENCE, ARRAY, 4, 8, PRESENCE_WORDS),
         (maps::TRUSTED, TRIE, TRIE_KEY, 4, TRUSTED_NETWORKS),
@@ -115,6 +118,7 @@ fn the_tables_it_shares_can_be_mapped() {
     let object = object();
     for name in [
         maps::BANS_V4,
+        maps::BANS_V6_CACHE,
         maps::PRESENCE,
         maps::TRUST_GATE,
         maps::KNOWN_GATE,

@@ -3,6 +3,7 @@
 use super::{BanSlot as _, NetworkSlot as _, Stages, Tables};
 use crate::abi::{Config, ORIGIN_OWN, SCOPE_ALL, SCOPE_THROTTLE};
 use crate::address::Address;
+use crate::ban_cache::{self, Shared as _};
 use crate::ban_table::{self, ELSEWHERE_SHIFT, Place, Shared as _};
 use crate::decision::Reason;
 use crate::gate;
@@ -24,11 +25,19 @@ pub(super) fn banned(
     // The gate only saves the lookup: what the lookup finds does not depend on it.
     let present = is_v4 && tables.expects_ban() || bit(gate::presence(source, config.seed));
     let (reach, now) = (classes | SCOPE_ALL, unit(now));
-    if present && let Some(is_own) = address(source, reach, config, tables, now) {
-        if is_v4 {
+    if present {
+        let found = match source.v4_word() {
+            Some(word) => address_v4(word, reach, config, tables, now).unwrap_or(OfAddress::No),
+            None => stages.address_banned(source, reach, config, now),
+        };
+        if is_v4 && found != OfAddress::No {
             tables.note_ban(true);
         }
-        return Some(if is_own { Reason::Spoofed } else { Reason::Banned });
+        match found {
+            OfAddress::Banned => return Some(Reason::Banned),
+            OfAddress::Own => return Some(Reason::Spoofed),
+            OfAddress::No => {}
+        }
     }
     if is_v4 {
         tables.note_ban(false);
@@ -44,23 +53,74 @@ pub(super) fn banned(
     None
 }
 
-/// Whether exactly this address is banned, and if so, whether it is one of the host's own.
+/// Whether exactly this address is banned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum OfAddress {
+    /// It is not.
+    No = 0,
+    /// It is.
+    Banned = 1,
+    /// It is one of the host's own.
+    Own = 2,
+}
+
+impl OfAddress {
+    /// The inverse of the conversion to a number.
+    #[inline(always)]
+    pub fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Banned,
+            2 => Self::Own,
+            _ => Self::No,
+        }
+    }
+}
+
+/// Whether exactly this IPv6 address is banned from a sum of `SCOPE_*` at `now`, in units. The cache has this
+/// many `lines`.
 #[inline(always)]
-fn address<T: Tables + ?Sized>(
+pub fn address_v6<T: Tables + ?Sized>(
     source: Address,
+    reach: u8,
+    now: u32,
+    seed: u64,
+    lines: u32,
+    tables: &T,
+) -> OfAddress {
+    let mut is_certain = false;
+    if lines != 0
+        && let Some(line) = tables.cache_line(ban_cache::line(source, seed, lines))
+    {
+        let found = ban_cache::find(&line, source.words());
+        is_certain = found.bans(reach, now);
+        if is_certain && !line.hit(found.slot) {
+            return OfAddress::Banned;
+        }
+    }
+    let Some(ban) = tables.ban_v6(source) else {
+        return if is_certain { OfAddress::Banned } else { OfAddress::No };
+    };
+    if is_certain {
+        ban.hit(ban_cache::CARRY);
+        return OfAddress::Banned;
+    }
+    if ban.scopes() & reach == 0 || !ban_table::in_force(ban.until(), now) {
+        return OfAddress::No;
+    }
+    ban.hit(1);
+    if ban.origin() == ORIGIN_OWN { OfAddress::Own } else { OfAddress::Banned }
+}
+
+/// The same for an IPv4 address; `None` if it is not banned.
+#[inline(always)]
+fn address_v4<T: Tables + ?Sized>(
+    word: u32,
     reach: u8,
     config: &Config,
     tables: &T,
     now: u32,
-) -> Option<bool> {
-    let Some(word) = source.v4_word() else {
-        let ban = tables.ban_v6(source)?;
-        let banned = ban.scopes() & reach != 0 && ban_table::in_force(ban.until(), now);
-        if banned {
-            ban.hit();
-        }
-        return banned.then(|| ban.origin() == ORIGIN_OWN);
-    };
+) -> Option<OfAddress> {
     let lines = config.ban_lines;
     let mut place = Place::first(word, config.seed);
     let mut line = tables.ban_line(place.line(lines))?;
@@ -88,7 +148,7 @@ fn address<T: Tables + ?Sized>(
             details.carry(word);
         }
     }
-    Some(ban_table::is_own(head))
+    Some(if ban_table::is_own(head) { OfAddress::Own } else { OfAddress::Banned })
 }
 
 /// Whether the source is in a banned or throttled network.

@@ -3,8 +3,9 @@
 //! In the kernel each is a separate function that the verifier follows once, not once for each path that
 //! leads to it (`btf_prepare_func_args` in kernel/bpf/btf.c). They take and return plain numbers.
 
-use super::bans::InNetwork;
+use super::bans::{InNetwork, OfAddress};
 use super::{Tables, Task, answers, bans, exposure, stream, tiers};
+use crate::abi::Config;
 use crate::address::Address;
 use crate::decision::Code;
 use crate::packet::{self, Headers, Packet, Place, Unparsed, Words};
@@ -26,6 +27,11 @@ pub trait Stages {
     #[inline(always)]
     fn parse(&self, packet: &impl Packet) -> Result<Words, Unparsed> {
         packet::parse(packet).map(Headers::to_words)
+    }
+    /// [`bans::address_v6`].
+    #[inline(always)]
+    fn address_banned(&self, source: Address, reach: u8, config: &Config, now: u32) -> OfAddress {
+        bans::address_v6(source, reach, now, config.seed, config.cache_lines, self.tables())
     }
     /// [`bans::network`].
     #[inline(always)]

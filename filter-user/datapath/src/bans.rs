@@ -2,7 +2,7 @@
 //!
 //! Must never let the program see half an entry.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap as HashIndex};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -15,6 +15,7 @@ use filter_common::ban_table::Slot;
 use filter_common::rate::{UNIT_SHIFT, unit};
 use ipnet::IpNet;
 
+use super::ban_cache::BanCache;
 use super::ban_table::{BanTable, Full};
 use super::batch;
 use super::gates::Presence;
@@ -28,6 +29,8 @@ use detection::settings::Scope;
 pub(super) struct Bans {
     v4: BanTable<Memory>,
     v6: HashMap<MapData, [u64; 2], BanEntry>,
+    /// `None` if the pinned maps are those of a version without it.
+    cache: Option<BanCache<Memory>>,
     networks: LpmTrie<MapData, [u64; 2], abi::NetworkEntry>,
     presence: Presence<Memory>,
     /// The networks that have entries. Reading all of them from the trie takes a microsecond each.
@@ -50,13 +53,13 @@ const STALE_MIN: usize = 4096;
 impl Bans {
     pub(super) fn new(
         v4: BanTable<Memory>,
-        v6: HashMap<MapData, [u64; 2], BanEntry>,
+        (v6, cache): (HashMap<MapData, [u64; 2], BanEntry>, BanCache<Memory>),
         networks: LpmTrie<MapData, [u64; 2], abi::NetworkEntry>,
         presence: Presence<Memory>,
     ) -> Result<Self> {
-        let mut bans = Self::of(v4, v6, networks, presence)?;
+        let mut bans = Self::of(v4, (v6, Some(cache)), networks, presence)?;
         bans.rebuild()?;
-        bans.v6_entries = bans.addresses_v6()?.len();
+        bans.v6_entries = bans.fill_cache()?;
         Ok(bans)
     }
 
@@ -68,7 +71,7 @@ impl Bans {
     /// The bans that another process has left or has now. Nothing is written.
     pub(super) fn as_they_are(
         v4: BanTable<Memory>,
-        v6: HashMap<MapData, [u64; 2], BanEntry>,
+        v6: (HashMap<MapData, [u64; 2], BanEntry>, Option<BanCache<Memory>>),
         networks: LpmTrie<MapData, [u64; 2], abi::NetworkEntry>,
         presence: Presence<Memory>,
     ) -> Result<Self> {
@@ -79,7 +82,7 @@ impl Bans {
 
     fn of(
         v4: BanTable<Memory>,
-        v6: HashMap<MapData, [u64; 2], BanEntry>,
+        (v6, cache): (HashMap<MapData, [u64; 2], BanEntry>, Option<BanCache<Memory>>),
         networks: LpmTrie<MapData, [u64; 2], abi::NetworkEntry>,
         presence: Presence<Memory>,
     ) -> Result<Self> {
@@ -87,7 +90,7 @@ impl Bans {
             networks.keys().collect::<Result<_, _>>().context("read the banned networks")?;
         let entered = keys.iter().filter_map(network_of).collect();
         let (own, v6_entries, stale, unread) = (BTreeSet::new(), 0, 0, Unread::default());
-        Ok(Self { v4, v6, networks, presence, entered, own, v6_entries, stale, unread })
+        Ok(Self { v4, v6, cache, networks, presence, entered, own, v6_entries, stale, unread })
     }
 
     /// The host's own addresses as an earlier process entered them.
@@ -121,13 +124,21 @@ impl Bans {
                 IpAddr::V4(v4) => {
                     self.v4.insert(own_slot(*v4)).map_err(|Full| anyhow!("the table is full"))
                 }
-                IpAddr::V6(v6) => self.v6.insert(words(*v6), own_entry(), 0).map_err(Into::into),
+                IpAddr::V6(v6) => {
+                    self.free((*address).into());
+                    self.v6.insert(words(*v6), own_entry(), 0).map_err(Into::into)
+                }
             };
             entered.with_context(|| format!("drop forged packets from {address}"))?;
         }
         // Last, so that a failed update is repeated completely.
         self.own.clone_from(addresses);
         Ok(())
+    }
+
+    /// The number of lines in the cache of IPv6 addresses.
+    pub(super) fn cache_lines(&self) -> u32 {
+        self.cache.as_ref().map_or(0, BanCache::lines)
     }
 
     /// The entries of IPv4 addresses, IPv6 addresses and networks.
@@ -163,9 +174,13 @@ impl Bans {
                 let key = words(v6);
                 let old = self.unread.or_note("read a ban", if_there(self.v6.get(&key, 0)));
                 let old = old.flatten();
-                let packets = old.map_or(0, |old| old.packets);
-                let written = self.v6.insert(key, BanEntry { packets, ..new_entry(entry) }, 0);
+                let packets = old.map_or(0, |old| old.packets) + self.free(entry.address.into());
+                let new = BanEntry { packets, ..new_entry(entry) };
+                let written = self.v6.insert(key, new, 0);
                 self.v6_entries += usize::from(old.is_none() && written.is_ok());
+                if let (Ok(()), Some(cache)) = (&written, &self.cache) {
+                    cache.insert(entry.address.into(), new.scopes, new.until);
+                }
                 written.context("is the table full? `capacity: {bans_ipv6: N}` makes it larger")
             }
         }
@@ -181,6 +196,7 @@ impl Bans {
                 self.v4.remove(v4_word(v4));
             }
             IpAddr::V6(v6) => {
+                self.free(address.into());
                 let removed = self.v6.remove(&words(v6));
                 self.v6_entries = self.v6_entries.saturating_sub(usize::from(removed.is_ok()));
                 unless_missing(removed).with_context(|| format!("lift the ban of {address}"))?;
@@ -219,7 +235,10 @@ impl Bans {
             IpAddr::V4(v4) => self.v4.get(v4_word(v4)).map(|slot| slot.packets),
             IpAddr::V6(v6) => {
                 let entry = self.unread.or_note("read a ban", if_there(self.v6.get(&words(v6), 0)));
-                entry.flatten().map(|entry| entry.packets)
+                entry.flatten().map(|entry| {
+                    let cached = self.cache.as_ref();
+                    entry.packets + cached.map_or(0, |cache| cache.packets(network.addr().into()))
+                })
             }
         };
         own.unwrap_or(entry)
@@ -248,6 +267,28 @@ impl Bans {
         let v4 = self.v4.addresses().map(|address| IpAddr::from(address.to_le_bytes()));
         self.presence.rebuild(v4.chain(v6), self.entered.iter().copied());
         Ok(())
+    }
+
+    /// Frees the slot of an address before its entry changes. Returns the packets that it has counted.
+    fn free(&self, address: Address) -> u64 {
+        self.cache.as_ref().map_or(0, |cache| cache.remove(address))
+    }
+
+    /// Makes the cache agree with the entries of IPv6 addresses, which a daemon without the cache may have
+    /// changed, or one that was killed. Returns their number.
+    fn fill_cache(&self) -> Result<usize> {
+        let entries = self.addresses_v6()?;
+        let Some(cache) = &self.cache else { return Ok(entries.len()) };
+        let bans = entries.iter().filter(|(_, ban)| ban.origin != ORIGIN_OWN);
+        let bans: HashIndex<Address, (u8, u32)> =
+            bans.map(|(address, ban)| ((*address).into(), (ban.scopes, ban.until))).collect();
+        cache.retain(|address| bans.get(&address).copied());
+        for (address, (scopes, until)) in bans {
+            if !cache.contains(address) {
+                cache.insert(address, scopes, until);
+            }
+        }
+        Ok(entries.len())
     }
 
     /// All entries of IPv6 addresses.

@@ -42,7 +42,7 @@ pub(super) fn config(
     settings: &Settings,
     old: &Config,
     clocks: Clocks,
-    ban_lines: u32,
+    (ban_lines, cache_lines): (u32, u32),
     now: KernelTime,
 ) -> Config {
     let flags = [
@@ -63,6 +63,7 @@ pub(super) fn config(
         maintenance_until: old.maintenance_until,
         known_for: nanoseconds(settings.peers.remember),
         ban_lines,
+        cache_lines,
         prefix_bytes: prefix_bytes(settings.limits.tcp_bytes.prefix, old.maintenance_until, now),
         ..limits(&settings.limits)
     }

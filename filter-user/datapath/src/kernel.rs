@@ -124,7 +124,7 @@ impl Kernel {
         self.write_ports()?;
         configure::write_signatures(&mut self.signatures, &settings.signatures.user_agents)?;
         let old = self.config.get()?;
-        let lines = self.bans.lines();
+        let lines = (self.bans.lines(), self.bans.cache_lines());
         self.config.set(&configure::config(settings, &old, clocks, lines, clock::now()))
     }
 

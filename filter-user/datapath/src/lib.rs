@@ -75,4 +75,4 @@ pub use self::port::{
 pub use self::settings::Settings;
 pub use self::sockets::{Connection, Socket, connections, listening};
 pub use self::visits::{PortVisits, Uses, closed, visits};
-pub use tables::{ban_table, gates};
+pub use tables::{ban_cache, ban_table, gates};

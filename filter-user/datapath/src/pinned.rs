@@ -14,6 +14,7 @@ use filter_common::abi::{ABI_VERSION, Config, FLAG_DISABLED, FLAG_DRY_RUN, Flood
 use filter_common::address::Address;
 use ipnet::IpNet;
 
+use super::ban_cache::BanCache;
 use super::ban_table::BanTable;
 use super::bans::Bans;
 use super::batch;
@@ -67,9 +68,12 @@ impl Pinned {
             bail!(other);
         }
         let memory = |name: &str| Memory::of(data(map(name)?)?);
+        let has_cache = directory.join(maps::BANS_V6_CACHE).try_exists()?;
+        let cache = has_cache.then(|| memory(maps::BANS_V6_CACHE)).transpose()?;
+        let cache = cache.map(|cache| BanCache::new(cache, config.seed));
         let bans = Bans::as_they_are(
             BanTable::new(memory(maps::BANS_V4)?, config.seed, usize::MAX),
-            HashMap::try_from(map(maps::BANS_V6)?)?,
+            (HashMap::try_from(map(maps::BANS_V6)?)?, cache),
             LpmTrie::try_from(map(maps::BAN_NETS)?)?,
             Presence::new(memory(maps::PRESENCE)?, config.seed),
         )?;

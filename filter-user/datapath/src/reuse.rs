@@ -10,6 +10,7 @@ use aya::maps::{HashMap, Map, MapData, MapInfo};
 use detection::ban::AddressEntry;
 use filter_common::abi::{self, BanEntry, Config, maps};
 use filter_common::address::Address;
+use filter_common::ban_cache;
 use filter_common::ban_table::entries_for;
 
 use super::ban_table::BanTable;
@@ -53,6 +54,10 @@ pub(super) fn reuse(
     if resized(&v6, settings.bans_ipv6)? {
         saved.extend(v6_bans(&v6)?);
         pins::remove(&v6)?;
+    }
+    let cache = pins.map(maps::BANS_V6_CACHE);
+    if resized(&cache, ban_cache::lines_for(settings.bans_ipv6))? {
+        pins::remove(&cache)?;
     }
     let now = clock::now();
     saved.retain(|entry| entry.until.is_none_or(|until| now < until));

@@ -38,6 +38,7 @@ use filter_common::abi::{
     SCOPE_THROTTLE, SEARCHES,
 };
 use filter_common::address::Address;
+use filter_common::ban_cache;
 use filter_common::ban_table::{Slot, lines_for};
 use filter_common::class::Class;
 use filter_common::decision::Reason;
@@ -56,6 +57,9 @@ pub const KERNEL_FRAME_MIN: usize = 14;
 
 /// The capacity of the tables of a [`World`] for bans of IPv4 addresses.
 pub const BANS: u32 = 64;
+
+/// The same for IPv6.
+pub const BANS_V6: u32 = 64;
 
 /// One row.
 #[derive(Clone, Debug)]
@@ -801,7 +805,7 @@ impl World {
             known_for: nanoseconds(Duration::from_hours(2)),
             flood_ban: nanoseconds(self.flood_ban),
             ban_lines: lines_for(BANS),
-            reserved: 0,
+            cache_lines: ban_cache::lines_for(BANS_V6),
             prefix_v4: prefix_words(96 + u32::from(v4)),
             prefix_v6: prefix_words(v6.into()),
             source: self.source.map(Limit::gcra),

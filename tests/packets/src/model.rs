@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use filter_common::abi::{
-    AWAITED, BanEntry, Buckets, Challenged, Config, Flooder, NONCES, NetworkEntry, Peer,
-    SHARED_BUCKETS, Signature, visited_key, visitor_key,
+    AWAITED, BanEntry, Buckets, Challenged, Config, Flooder, NONCES, NetworkEntry, ORIGIN_OWN,
+    Peer, SHARED_BUCKETS, Signature, visited_key, visitor_key,
 };
 use filter_common::address::Address;
+use filter_common::ban_cache;
 use filter_common::ban_table::{self, lines_for};
 use filter_common::decision::Reason;
 use filter_common::gate::PRESENCE_WORDS;
@@ -22,10 +23,11 @@ use filter_common::rate::{Bucket, unit};
 use filter_common::sip::{self, Agent, Fields};
 use filter_common::wire::{self, Count, Message, Reading, Record};
 use ipnet::IpNet;
+use tables::ban_cache::{BanCache, memory as ban_cache_memory};
 use tables::ban_table::{BanTable, memory};
 use tables::gates::{self, Presence};
 
-use crate::cases::{BANS, Who, World};
+use crate::cases::{BANS, BANS_V6, Who, World};
 use crate::packet_builder::{SOURCE_PORT, TARGET_V4, TARGET_V6};
 
 pub mod live;
@@ -150,6 +152,31 @@ pub fn ban_lines(world: &World, now: u64) -> Arc<[AtomicU64]> {
     lines
 }
 
+/// The cache of the banned IPv6 addresses of a world at `now`.
+pub fn cache_lines(world: &World, now: u64) -> Arc<[AtomicU64]> {
+    let lines: Arc<[AtomicU64]> = ban_cache_memory(ban_cache::lines_for(BANS_V6)).into();
+    let cache = BanCache::new(Arc::clone(&lines), World::SEED);
+    for (address, ban) in world.v6_bans(now).filter(|(_, ban)| ban.origin != ORIGIN_OWN) {
+        cache.insert(address, ban.scopes, ban.until);
+    }
+    lines
+}
+
+/// What the cache of banned IPv6 addresses may be, as the map is the truth.
+#[derive(Clone, Copy, Debug)]
+pub enum CacheAge {
+    /// Each ban that has room is there.
+    New,
+    /// No ban is there.
+    Empty,
+    /// The bans are there with fewer scopes.
+    Weaker,
+    /// The bans are there, and end now.
+    Earlier,
+    /// The controller does not know it.
+    Unused,
+}
+
 /// A [`World`] at a time that can be advanced.
 #[derive(Debug)]
 pub struct Model {
@@ -159,6 +186,7 @@ pub struct Model {
     gates: Gates,
     bans_v4: Arc<[AtomicU64]>,
     bans_v6: HashMap<Address, Cell<BanEntry>>,
+    cache: Arc<[AtomicU64]>,
     networks: Vec<(IpNet, Cell<NetworkEntry>)>,
     ports: HashMap<(bool, u16), u8>,
     guards: HashMap<(bool, u16), u8>,
@@ -223,6 +251,7 @@ impl Model {
             attended_until: world.attended.time(now),
             gates,
             bans_v4: ban_lines(world, now),
+            cache: cache_lines(world, now),
             bans_v6: world.v6_bans(now).map(|(source, ban)| (source, Cell::new(ban))).collect(),
             networks: networks.map(|(network, entry)| (network, Cell::new(entry))).collect(),
             ports,
@@ -263,6 +292,27 @@ impl Model {
         self.expects_ban.set(expects);
     }
 
+    /// Makes the cache of banned IPv6 addresses another one that may be there, which must not matter.
+    pub fn age_cache(&mut self, age: CacheAge) {
+        let cache = BanCache::new(&self.cache, World::SEED);
+        for (address, ban) in &self.bans_v6 {
+            let BanEntry { scopes, until, .. } = ban.get();
+            match age {
+                CacheAge::Empty => _ = cache.remove(*address),
+                CacheAge::Weaker if cache.contains(*address) => {
+                    cache.remove(*address);
+                    cache.insert(*address, scopes & scopes.wrapping_sub(1), until);
+                }
+                CacheAge::Earlier if cache.contains(*address) => {
+                    cache.remove(*address);
+                    cache.insert(*address, scopes, until.min(unit(self.now.get())));
+                }
+                CacheAge::New | CacheAge::Weaker | CacheAge::Earlier => {}
+                CacheAge::Unused => self.config.cache_lines = 0,
+            }
+        }
+    }
+
     /// Advances the time by this many nanoseconds.
     pub fn wait(&self, time: u64) {
         self.now.set(self.now.get() + time);
@@ -279,10 +329,12 @@ impl Model {
         let table = BanTable::new(&self.bans_v4, World::SEED, capacity);
         let v4: u64 = table.iter().map(|slot| slot.packets).sum();
         let v6: u64 = self.bans_v6.values().map(|ban| ban.get().packets).sum();
+        let cache = BanCache::new(&self.cache, World::SEED);
+        let cached: u64 = self.bans_v6.keys().map(|address| cache.packets(*address)).sum();
         let networks: u64 = self.networks.iter().map(|(_, entry)| entry.get().packets).sum();
         let signatures = self.signatures.iter().map(|(_, _, signature)| signature.get().packets);
         Tally {
-            bans: v4 + v6 + networks,
+            bans: v4 + v6 + cached + networks,
             peers_passed: self.peers.values().map(|peer| peer.get().passed).sum(),
             peers_dropped: self.peers.values().map(|peer| peer.get().dropped).sum(),
             flooders: self.flooders.borrow().values().map(|flooder| flooder.packets).sum(),
@@ -319,6 +371,29 @@ impl ban_table::Shared for ModelLine<'_> {
     }
 }
 
+/// A line of the cache of banned IPv6 addresses in a [`Model`].
+#[derive(Clone, Copy, Debug)]
+pub struct ModelCacheLine<'a>(&'a [AtomicU64]);
+
+impl ban_cache::Shared for ModelCacheLine<'_> {
+    fn word(&self, place: usize) -> u64 {
+        self.0[place].load(Ordering::Acquire)
+    }
+
+    fn after(&self, _read: u64) -> Self {
+        *self
+    }
+
+    fn hit(&self, slot: usize) -> bool {
+        let counts = &self.0[ban_cache::LAST_WORD];
+        let shift = ban_cache::PACKETS_SHIFT as usize + 8 * slot;
+        let old = counts.load(Ordering::Relaxed);
+        let count = ((old >> shift) + 1) & 0xff;
+        counts.store(old & !(0xff << shift) | count << shift, Ordering::Relaxed);
+        count == 0
+    }
+}
+
 /// An entry in a [`Model`].
 #[derive(Debug)]
 pub struct Entry<'a, T: Copy>(&'a Cell<T>);
@@ -344,8 +419,8 @@ impl BanSlot for Entry<'_, BanEntry> {
         self.0.get().origin
     }
 
-    fn hit(&self) {
-        self.change(|ban| ban.packets += 1);
+    fn hit(&self, packets: u64) {
+        self.change(|ban| ban.packets += packets);
     }
 }
 
@@ -565,6 +640,7 @@ impl greylist::Cells for ModelCells<'_> {
 
 impl Tables for Model {
     type Line<'a> = ModelLine<'a>;
+    type CacheLine<'a> = ModelCacheLine<'a>;
     type Ban<'a> = Entry<'a, BanEntry>;
     type Network<'a> = Entry<'a, NetworkEntry>;
     type Bucket<'a> = ModelBucket<'a>;
@@ -596,6 +672,11 @@ impl Tables for Model {
     fn ban_line(&self, line: u32) -> Option<ModelLine<'_>> {
         let start = usize::try_from(line).ok()? * 8;
         self.bans_v4.get(start..start + 8).map(ModelLine)
+    }
+
+    fn cache_line(&self, line: u32) -> Option<ModelCacheLine<'_>> {
+        let start = usize::try_from(line).ok()? * 8;
+        self.cache.get(start..start + 8).map(ModelCacheLine)
     }
 
     fn ban_v6(&self, source: Address) -> Option<Entry<'_, BanEntry>> {

@@ -8,10 +8,12 @@ use aya::maps::{Array, HashMap, Map, MapData};
 use aya::{Ebpf, EbpfLoader};
 use detection::ban::InForce;
 use filter_common::abi::{self, maps};
+use filter_common::ban_cache;
 use filter_common::ban_table::{entries_for, lines_for};
 use filter_common::limits::INTERFACES;
 
 use super::Kernel;
+use crate::ban_cache::BanCache;
 use crate::ban_table::BanTable;
 use crate::bans::Bans;
 use crate::beat::{Heart, LastBeat};
@@ -142,12 +144,13 @@ impl Kernel {
         let seed = seed(&mut config)?;
         let capacity = usize::try_from(settings.bans)?;
         let table = BanTable::new(Memory::of(data(take(first, maps::BANS_V4)?)?)?, seed, capacity);
+        let cache = BanCache::new(Memory::of(data(take(first, maps::BANS_V6_CACHE)?)?)?, seed);
         let gate = Presence::new(Memory::of(data(take(first, maps::PRESENCE)?)?)?, seed);
         let mut kernel = Self {
             guards: Vec::new(),
             bans: Bans::new(
                 table,
-                HashMap::try_from(take(first, maps::BANS_V6)?)?,
+                (HashMap::try_from(take(first, maps::BANS_V6)?)?, cache),
                 LpmTrie::try_from(take(first, maps::BAN_NETS)?)?,
                 gate,
             )?,
@@ -248,7 +251,8 @@ pub(super) fn load(pins: &Pins, bans_ipv6: u32, lines: u32, slot: u32, name: &st
         .override_global(abi::INTERFACE_SLOT, &slot, true)
         .override_global(abi::LOOPBACK, &loopback, true)
         .map_max_entries(maps::BANS_V4, entries_for(lines))
-        .map_max_entries(maps::BANS_V6, bans_ipv6);
+        .map_max_entries(maps::BANS_V6, bans_ipv6)
+        .map_max_entries(maps::BANS_V6_CACHE, ban_cache::lines_for(bans_ipv6));
     for name in maps::PINNED {
         loader.map_pin_path(name, pins.map(name));
     }

@@ -1,13 +1,18 @@
 //! Rows about bans and trusted sources.
 
+use std::time::Duration;
+
 use filter_common::abi::{SCOPE_ALL, SCOPE_SIP};
 use filter_common::decision::Reason::{
     self, Banned, BannedNetwork, Fragment, KeepAlive, Malformed, NotIp, OtherPort, OtherProtocol,
     Register, RegisterLimit, Request, Spoofed, TcpControl, Trusted,
 };
 
+use tables::ban_cache::BanCache;
+
 use super::Ends::{Ago, In, Never};
 use super::{Case, World, ip, messages};
+use crate::model::cache_lines;
 use crate::packet_builder::{Extension, Frame, VLAN, arp, flag};
 
 const V4: &str = "192.0.2.66";
@@ -15,8 +20,33 @@ const V6: &str = "2001:db8::66";
 
 /// The rows.
 pub fn cases() -> Vec<Case> {
-    [addresses(), times(), scopes(), networks(), trusted(), dry_run()].concat()
+    [addresses(), crowded(), times(), scopes(), networks(), trusted(), dry_run()].concat()
 }
+
+/// As many banned IPv6 addresses as leave some of them without a slot in the cache.
+fn crowded() -> Vec<Case> {
+    let addresses: Vec<String> = (0..CROWD).map(|number| format!("2001:db8::{number:x}")).collect();
+    let world = addresses
+        .iter()
+        .fold(World::default(), |world, address| world.ban(address, SCOPE_SIP, In(600)));
+    let lines = cache_lines(&world, 1 << 40);
+    let cache = BanCache::new(lines, World::SEED);
+    let has_slot = |address: &&String| cache.contains(ip(address).into());
+    let (with, without): (Vec<_>, Vec<_>) = addresses.iter().partition(has_slot);
+    let mut cases = vec![row("crowd: none of it", &from("2001:db8::1:1"), &world, Request)];
+    for (name, addresses) in [("with a slot", with), ("without a slot", without)] {
+        for address in addresses.into_iter().take(2) {
+            let name = |what: &str| format!("crowd: {address}, {name}{what}");
+            cases.push(row(&name(""), &from(address), &world, Banned));
+            cases.push(row(&name(", many packets"), &from(address), &world, Banned).after(300));
+            cases.push(row(&name(", another port"), &from(address).udp(53), &world, OtherPort));
+        }
+    }
+    cases
+}
+
+/// The number of them.
+const CROWD: u32 = 220;
 
 fn from(source: &str) -> Frame {
     Frame::from(ip(source)).payload(messages::request("OPTIONS"))
@@ -34,6 +64,10 @@ fn addresses() -> Vec<Case> {
         row("banned: ipv4", &from(V4), &v4, Banned),
         row("banned: ipv6", &from(V6), &v6, Banned),
         row("banned: many packets", &from(V4), &v4, Banned).after(20),
+        row("banned: ipv6, the packets of a byte", &from(V6), &v6, Banned).after(254),
+        row("banned: ipv6, one more", &from(V6), &v6, Banned).after(255),
+        row("banned: ipv6, many packets", &from(V6), &v6, Banned).after(600),
+        row("banned: ipv6, not the same halves", &from("::66:2001:db8:0:0"), &v6, Request),
         row("banned: in a vlan", &from(V4).tag(VLAN, 7), &v4, Banned),
         row("banned: behind ipv4 options", &from(V4).ip_options(&[1; 12]), &v4, Banned),
         row(
@@ -58,7 +92,25 @@ fn addresses() -> Vec<Case> {
 fn times() -> Vec<Case> {
     let until = |ends| World::default().ban(V4, SCOPE_ALL, ends);
     let network = |ends| World::default().ban_network("192.0.2.0/24", SCOPE_ALL, ends);
+    let v6 = |ends| World::default().ban(V6, SCOPE_ALL, ends);
+    let almost = Duration::from_mins(2).saturating_sub(Duration::from_secs(1));
+    let almost = u64::try_from(almost.as_millis()).unwrap_or(0);
     vec![
+        row("ipv6 ban that ends in a minute", &from(V6), &v6(In(60)), Banned),
+        row("ipv6 ban that ends in two minutes, a second before", &from(V6), &v6(In(120)), Banned)
+            .then_wait(almost),
+        row("ipv6 ban that ends in two minutes, a second after", &from(V6), &v6(In(120)), Request)
+            .then_wait(almost + 2000),
+        row("ipv6 ban that ends in a second", &from(V6), &v6(In(1)), Banned),
+        row("ipv6 ban that does not end", &from(V6), &v6(Never), Banned),
+        row("ipv6 ban that ends now", &from(V6), &v6(Ago(0)), Request),
+        row("ipv6 ban that ended a second ago", &from(V6), &v6(Ago(1)), Request),
+        row(
+            "ipv6 ban that ended before the machine started",
+            &from(V6),
+            &v6(Ago(1 << 30)),
+            Request,
+        ),
         row("ban that ends in a minute", &from(V4), &until(In(60)), Banned),
         row("ban that does not end", &from(V4), &until(Never), Banned),
         row("ban that ends now", &from(V4), &until(Ago(0)), Request),

@@ -14,6 +14,7 @@ use filter_common::abi::{
     ACCOUNT_WORDS, BanEntry, Challenged, Config, NetworkEntry, Peer, SESSION_WORDS, WireEvent,
 };
 use filter_common::address::Address;
+use filter_common::ban_cache;
 use filter_common::ban_table::{Slot, lines_for};
 use filter_common::decision::Reason;
 use filter_common::gate;
@@ -23,9 +24,10 @@ use filter_common::policy::{self, Tables};
 use filter_common::sip::{Agent, Fields};
 use filter_common::wire::{self, Heard, Message, Replies};
 use ipnet::IpNet;
+use tables::ban_cache::{BanCache, memory as ban_cache_memory};
 use tables::ban_table::{BanTable, Full, memory};
 
-use super::{Entry, Model, ModelBucket, ModelCells, ModelLine};
+use super::{Entry, Model, ModelBucket, ModelCacheLine, ModelCells, ModelLine};
 use crate::cases::World;
 use crate::packet_builder::{TARGET_V4, TARGET_V6};
 
@@ -42,6 +44,8 @@ pub struct Live {
     lines: Arc<[AtomicU64]>,
     bans_v4: BanTable<Arc<[AtomicU64]>>,
     bans_v6: HashMap<Address, Cell<BanEntry>>,
+    cache: BanCache<Arc<[AtomicU64]>>,
+    cache_lines: Arc<[AtomicU64]>,
     networks: HashMap<IpNet, Cell<NetworkEntry>>,
     /// The lengths of the prefixes that have entries, longest first.
     lengths: Vec<u8>,
@@ -64,13 +68,17 @@ impl Live {
         let lines: Arc<[AtomicU64]> = memory(lines_for(BANS)).into();
         let capacity = usize::try_from(BANS).unwrap_or(usize::MAX);
         let bans_v4 = BanTable::new(Arc::clone(&lines), config.seed, capacity);
+        let cache_lines: Arc<[AtomicU64]> = ban_cache_memory(ban_cache::lines_for(BANS)).into();
+        let cache = BanCache::new(Arc::clone(&cache_lines), config.seed);
         Self {
             model: Model::new(&World::default(), 0),
-            config: Config { ban_lines: bans_v4.lines(), ..*config },
+            config: Config { ban_lines: bans_v4.lines(), cache_lines: cache.lines(), ..*config },
             now: 0,
             lines,
             bans_v4,
             bans_v6: HashMap::new(),
+            cache,
+            cache_lines,
             networks: HashMap::new(),
             lengths: Vec::new(),
             trusted: Vec::new(),
@@ -82,6 +90,13 @@ impl Live {
             seen: RefCell::default(),
             told: RefCell::default(),
         }
+    }
+
+    /// The same without the cache of banned IPv6 addresses.
+    #[must_use]
+    pub fn without_cache(mut self) -> Self {
+        self.config.cache_lines = 0;
+        self
     }
 
     /// Sets the time, in nanoseconds.
@@ -128,7 +143,9 @@ impl Live {
 
     /// Enters the ban of an IPv6 address.
     pub fn ban_v6(&mut self, address: Address, entry: BanEntry) {
+        self.cache.remove(address);
         self.bans_v6.insert(address, Cell::new(entry));
+        self.cache.insert(address, entry.scopes, entry.until);
     }
 
     /// Removes the ban of an address.
@@ -138,6 +155,7 @@ impl Live {
                 self.bans_v4.remove(u32::from_le_bytes(v4.octets()));
             }
             IpAddr::V6(_) => {
+                self.cache.remove(address.into());
                 self.bans_v6.remove(&Address::from(address));
             }
         }
@@ -234,6 +252,7 @@ fn datagram(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
 
 impl Tables for Live {
     type Line<'a> = ModelLine<'a>;
+    type CacheLine<'a> = ModelCacheLine<'a>;
     type Ban<'a> = Entry<'a, BanEntry>;
     type Network<'a> = Entry<'a, NetworkEntry>;
     type Bucket<'a> = ModelBucket<'a>;
@@ -260,6 +279,11 @@ impl Tables for Live {
     fn ban_line(&self, line: u32) -> Option<ModelLine<'_>> {
         let start = usize::try_from(line).ok()? * 8;
         self.lines.get(start..start + 8).map(ModelLine)
+    }
+
+    fn cache_line(&self, line: u32) -> Option<ModelCacheLine<'_>> {
+        let start = usize::try_from(line).ok()? * 8;
+        self.cache_lines.get(start..start + 8).map(ModelCacheLine)
     }
 
     fn ban_v6(&self, source: Address) -> Option<Entry<'_, BanEntry>> {
