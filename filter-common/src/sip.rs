@@ -195,7 +195,7 @@ pub fn search(window: &Window, step: usize, fields: &mut Fields) -> bool {
         let (cr_next, lf_next) = (ahead.equal(1, CR), ahead.equal(1, LF));
         // PJSIP accepts CRLF, LF and CR as the end of a line (pj_scan_get_newline).
         let ends = lf & (lf_next | cr_next) | cr & cr_next;
-        let lines = lf & (ends & ends.wrapping_neg()).wrapping_sub(1);
+        let lines = (lf | cr) & (ends & ends.wrapping_neg()).wrapping_sub(1);
         if lines & ahead.letter(1, b'a') != 0 {
             fields.credentials |= lines & ahead.authorization();
         }
@@ -490,6 +490,7 @@ mod tests {
             ("USER-AGENT:friendly-scanner\n", Some("friendly-scanner")),
             ("user-agent  :  FRIENDLY-Scanner\r\n", Some("friendly-scanner")),
             ("User-Agent:\r\n", Some("")),
+            ("Allow: b\rUser-Agent: friendly-scanner\r", Some("friendly-scanner")),
             ("User-Agent: ", Some("")),
             ("User-Agents: friendly-scanner\r\n", None),
             ("X-User-Agent: friendly-scanner\r\n", None),
@@ -546,8 +547,8 @@ mod tests {
             if after_cr || before == LF && matches!(rest[0], CR | LF) {
                 return false;
             }
-            if before == LF && rest.len() > 13 && rest[..13].eq_ignore_ascii_case(b"authorization")
-            {
+            let begins = matches!(before, CR | LF) && rest.len() > 13;
+            if begins && rest[..13].eq_ignore_ascii_case(b"authorization") {
                 let spaces = rest[13..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
                 if spaces <= 3 && rest.get(13 + spaces) == Some(&b':') {
                     return true;
@@ -618,6 +619,7 @@ mod tests {
             ("Proxy-Authorization: Digest\r\n", false),
             (" Authorization: folded into Via\r\n", false),
             ("Accept: a\r\nAllow: b\r\nAuthorization: Digest\r\n", true),
+            ("Accept: a\rAuthorization: Digest\r", true),
             ("\r\nAuthorization: in the body\r\n", false),
             ("a\r\rAuthorization: in the body\r\n", false),
             ("a: *\r\n\r\nAuthorization: in the body\r\n", false),

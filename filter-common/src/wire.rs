@@ -279,11 +279,13 @@ fn status(window: &Window, len: usize) -> u32 {
 /// The fewest bytes of a message that is read.
 const SHORTEST: usize = 16;
 
-/// Whether a payload begins like a request: with a letter, and not like a response.
+/// Whether a payload begins like a request: with a letter or the white space that PJSIP skips before one, and not
+/// like a response.
 #[inline(always)]
 pub fn is_request(first: [u8; 8]) -> bool {
     let [letter, ..] = first;
-    letter.is_ascii_alphabetic() && !is_response(first)
+    (letter.is_ascii_alphabetic() || matches!(letter, b' ' | b'\t' | b'\r' | b'\n'))
+        && !is_response(first)
 }
 
 /// Whether a payload begins like a response.
@@ -326,10 +328,10 @@ impl Message {
         u64::from(self.seen) & STALE != 0
     }
 
-    /// Whether there is a field with credentials.
+    /// Whether there is a field with credentials, or may be one, because the header was not read to its end.
     #[inline(always)]
-    pub fn has_credentials(&self) -> bool {
-        u64::from(self.seen) & CREDENTIALS != 0
+    pub fn may_have_credentials(&self) -> bool {
+        u64::from(self.seen) & (CREDENTIALS | WHOLE) != WHOLE
     }
 
     /// Whether the `CSeq` says REGISTER.
@@ -374,11 +376,13 @@ pub struct Reading {
     number: u64,
     /// The place in the window after the last `sip:` in the From; zero if there is none.
     account_at: u64,
-    /// Sum of [`STALE`], [`REGISTERS`] and [`INVITES`].
+    /// Sum of [`STALE`], [`REGISTERS`], [`INVITES`], [`NUMBERED`] and [`WHOLE`].
     seen: u64,
 }
 
-/// In the name of a field. The first line has zero, which is no kind.
+/// In the start line, or in the white space before it.
+const START: u64 = 0;
+/// In the name of a field.
 const NAME: u64 = 1;
 /// In a field that does not matter.
 const OTHER: u64 = 2;
@@ -399,6 +403,10 @@ const REGISTERS: u64 = 2;
 const INVITES: u64 = 4;
 /// There is a field with credentials or a challenge.
 const CREDENTIALS: u64 = 8;
+/// There is a `CSeq`.
+const NUMBERED: u64 = 16;
+/// The empty line after the header was read.
+const WHOLE: u64 = 32;
 
 /// A name of at most sixteen bytes, or its last sixteen, as in [`Reading::name`].
 const fn name(text: &[u8]) -> [u64; 2] {
@@ -483,6 +491,7 @@ pub fn read(window: &Window, at: usize, reading: &mut Reading) -> bool {
         return newline(reading, byte == b'\n' && previous == u64::from(b'\r'));
     }
     match reading.line {
+        START => reading.name_len |= u64::from(byte != b' ' && byte != b'\t'),
         NAME => named(reading, lower),
         CALL_ID => session(reading, byte, at as u64),
         CSEQ => {
@@ -512,8 +521,15 @@ fn newline(reading: &mut Reading, continues: bool) -> bool {
     if continues {
         return false;
     }
-    if reading.line == NAME && reading.name_len == 0 {
-        return true;
+    if reading.name_len == 0 {
+        if reading.line == NAME {
+            reading.seen |= WHOLE;
+            return true;
+        }
+        // PJSIP skips empty lines before the start line (RFC 3261 section 7.5).
+        if reading.line == START {
+            return false;
+        }
     }
     reading.nonce = 0;
     reading.before = reading.line;
@@ -535,8 +551,13 @@ fn named(reading: &mut Reading, byte: u8) {
                 }
             }
             // The first one applies.
-            if line == CALL_ID && reading.session != 0 {
+            if line == CALL_ID && reading.session != 0
+                || line == CSEQ && reading.seen & NUMBERED != 0
+            {
                 line = OTHER;
+            }
+            if line == CSEQ {
+                reading.seen |= NUMBERED;
             }
             reading.line = line;
         }
@@ -687,6 +708,47 @@ mod tests {
     }
 
     #[test]
+    fn white_space_before_a_request_changes_nothing() {
+        let plain = reading(request("n").as_bytes()).0;
+        assert!(plain.may_have_credentials() && plain.nonces[0] != 0);
+        for before in ["\r\n", "\r\n\r\n\r\n", "\n", " ", " \r\n\t\r\n "] {
+            let (moved, _) = reading(format!("{before}{}", request("n")).as_bytes());
+            assert_eq!((moved.nonces, moved.request), (plain.nonces, plain.request), "{before:?}");
+            assert!(moved.may_have_credentials(), "{before:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_read_may_have_credentials() {
+        let of = |text: &str| reading(text.as_bytes()).0.may_have_credentials();
+        let with = request("n");
+        let field = with.find("Authorization").unwrap();
+        let without = format!("{}\r\n", &with[..field]);
+        assert!(of(&with) && !of(&without) && !of(&without.replace("\r\n", "\r")));
+        assert!(of(&with[..field]));
+        assert!(of(&without.replace("To:", &format!("X: {}\r\nTo:", "x".repeat(2000)))));
+    }
+
+    /// Asterisk's answer has the first of several.
+    #[test]
+    fn the_first_number_and_the_first_name_count() {
+        let (plain, _) = reading(request("n").as_bytes());
+        for (field, more) in
+            [("CSeq: 7", "CSeq: 9 OPTIONS"), ("Call-ID: abc", "Call-ID: b"), ("CSeq: 7", "i: x")]
+        {
+            let once = request("n");
+            let line = once.lines().find(|line| line.starts_with(field)).unwrap();
+            let twice = once.replace(line, &format!("{line}\r\n{more}"));
+            assert_eq!(reading(twice.as_bytes()).0.request, plain.request, "{field} {more}");
+        }
+        let zero = |more: &str| {
+            request("n").replace("CSeq: 7 REGISTER", &format!("CSeq: 0 REGISTER{more}"))
+        };
+        let (first, _) = reading(zero("").as_bytes());
+        assert_eq!(reading(zero("\r\nCSeq: 4 REGISTER").as_bytes()).0.request, first.request);
+    }
+
+    #[test]
     fn what_is_no_nonce_is_none() {
         for line in [
             "Authorization: Digest cnonce=\"a\"",
@@ -716,9 +778,10 @@ mod tests {
     }
 
     #[test]
-    fn requests_begin_with_a_letter() {
+    fn requests_begin_with_a_letter_or_white_space() {
         assert!(is_request(*b"REGISTER") && is_request(*b"ack sip:"));
-        assert!(!is_request(*b"SIP/2.0 ") && !is_request(*b"\r\n\r\n\0\0\0\0"));
+        assert!(is_request(*b"\r\nREGIST") && is_request(*b"    INVI"));
+        assert!(!is_request(*b"SIP/2.0 ") && !is_request(*b"\x16\x03\x01\0\0\0\0\0"));
     }
 
     /// A record in memory.

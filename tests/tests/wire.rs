@@ -80,14 +80,75 @@ fn stolen_nonces_prove_nothing() {
     world.end().unwrap();
 }
 
+/// Forms of a request in which Asterisk reads it, and its credentials, like any other.
+type Form = (&'static str, fn(String) -> String);
+
+/// Forms in which the filter reads the whole request too.
+const READ: [Form; 7] = [
+    ("as usual", |text| text),
+    ("a method that Asterisk does not know", |text| text.replace("REGISTER", "FOO")),
+    ("behind line breaks", |text| format!("\r\n\r\n\r\n{text}")),
+    ("behind blanks", |text| format!(" \t{text}")),
+    ("lines that end with CR", |text| text.replace("\r\n", "\r")),
+    ("a second number", |text| text.replace("Contact:", "CSeq: 9 REGISTER\r\nContact:")),
+    ("blanks before the colon", |text| text.replace("Authorization:", "Authorization     :")),
+];
+
+/// A form in which it does not.
+const LONG: Form = ("a long header", |text| {
+    text.replace("Authorization:", &format!("X-Pad: {}\r\nAuthorization:", "x".repeat(2000)))
+});
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn a_guess_is_proven_in_whatever_form_it_is_sent() {
+    let world = World::new(|config| config.notice_log = "/dev/null".into()).unwrap();
+    for ((name, form), source) in READ.into_iter().zip(ATTACKERS) {
+        let mut guesser = client(&world, source);
+        for number in 0..ATTEMPTS {
+            let call_id = &format!("form-{source}-{number}");
+            let first = Request::register("1001", call_id);
+            let Some(response) = guesser.ask(&first).unwrap() else { break };
+            let credentials = &guesser.credentials(&response.challenge().unwrap(), "1001", "wrong");
+            let branch = &format!("{source}-{number}");
+            let second = guesser.text(&Request { cseq: 2, branch, credentials, ..first });
+            guesser.send(&form(second)).unwrap();
+            if guesser.answer(call_id).is_none() {
+                break;
+            }
+        }
+        assert!(becomes(&world, source, "ban"), "{name}: {}", world.ringfence.why(source).unwrap());
+        assert!(is_proven(&world, source), "{name}");
+    }
+    world.end().unwrap();
+}
+
 /// Asterisk says whether a password is right for an invented nonce too (`stale=true`).
 #[test]
 #[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
 fn guesses_that_are_sent_again_do_not_evade_a_throttle() {
-    const GUESSES: usize = 20;
     let world = World::new(|_defaults| ()).unwrap();
-    let source = ATTACKERS[6];
-    let mut guesser = client(&world, source);
+    // The filter reads 400 requests of a throttled address at once, and 200 a second.
+    let ways = [(READ[0], 0), (READ[2], 0), (LONG, 0), (READ[0], 500)];
+    for (((name, form), flood), source) in ways.into_iter().zip(ATTACKERS) {
+        let answered = guesses_that_are_answered_again(&world, source, form, flood);
+        // Three at once, and then one every ten seconds.
+        assert!((1..=5).contains(&answered), "{name}, {flood} others: {answered}");
+        assert!(!is_proven(&world, source), "{name}");
+    }
+    world.end().unwrap();
+}
+
+/// Guesses with an invented nonce in this form until the source is throttled, and then twice each, after this many
+/// other requests. Returns how many of those were answered.
+fn guesses_that_are_answered_again(
+    world: &World,
+    source: IpAddr,
+    form: fn(String) -> String,
+    flood: usize,
+) -> usize {
+    const GUESSES: usize = 20;
+    let mut guesser = client(world, source);
     let challenged = guesser.ask(&Request::register("1001", "first")).unwrap().unwrap();
     let mut nonce = challenged.challenge().unwrap();
     nonce.nonce = "1767225600/0123456789abcdef0123456789abcdef".to_owned();
@@ -99,7 +160,7 @@ fn guesses_that_are_sent_again_do_not_evade_a_throttle() {
     let guess = |guesser: &mut Client, id: &str| {
         let credentials = &guesser.credentials(&nonce, &user, id);
         let request = Request { credentials, ..Request::register(&user, id) };
-        guesser.send(&guesser.text(&request)).unwrap();
+        guesser.send(&form(guesser.text(&request))).unwrap();
     };
     for number in 0..ATTEMPTS {
         guess(&mut guesser, &format!("wrong-{number}"));
@@ -107,25 +168,28 @@ fn guesses_that_are_sent_again_do_not_evade_a_throttle() {
             break;
         }
     }
-    assert!(becomes(&world, source, "throttle"), "{}", world.ringfence.why(source).unwrap());
+    assert!(becomes(world, source, "throttle"), "{}", world.ringfence.why(source).unwrap());
     let ids: Vec<String> = (0..GUESSES).map(|number| format!("again-{number}")).collect();
-    for pause in [Duration::from_millis(500), Duration::ZERO] {
+    for (turn, pause) in [Duration::from_millis(500), Duration::ZERO].into_iter().enumerate() {
+        for number in 0..flood {
+            let id = &format!("other-{turn}-{number}");
+            guesser.send(&guesser.text(&Request::register(&user, id))).unwrap();
+        }
         for id in &ids {
             guess(&mut guesser, id);
         }
         thread::sleep(pause);
     }
     let answered = ids.iter().take_while(|_| guesser.any_answer()).count();
-    // Three at once, and then one every ten seconds.
-    assert!((1..=5).contains(&answered), "{answered}");
-    // A phone that asks without credentials gets its challenge.
-    let first = guesser.text(&Request::register(&user, "phone"));
-    guesser.send(&first).unwrap();
-    thread::sleep(Duration::from_millis(500));
-    guesser.send(&first).unwrap();
-    assert_eq!(guesser.answer("phone").unwrap().status, 401);
-    assert!(!is_proven(&world, source));
-    world.end().unwrap();
+    if flood == 0 {
+        // A phone that asks without credentials gets its challenge.
+        let first = guesser.text(&Request::register(&user, "phone"));
+        guesser.send(&first).unwrap();
+        thread::sleep(Duration::from_millis(500));
+        guesser.send(&first).unwrap();
+        assert_eq!(guesser.answer("phone").unwrap().status, 401);
+    }
+    answered
 }
 
 #[test]

@@ -19,9 +19,17 @@ use crate::wire::{self, Record};
 const OVER: u64 = OVER_SOURCE
     | bits(&[Reason::PrefixLimit, Reason::KnownLimit, Reason::Flooding, Reason::Throttled]);
 
-/// Packets that may be answers.
-const WATCHED: u64 =
-    OVER | bits(&[Reason::RegisterCredentials, Reason::Request, Reason::Known, Reason::Admitted]);
+/// Packets that may be answers. A REGISTER can have its credentials where [`sip::search`] does not find them, and
+/// Asterisk checks those of a method that it does not know.
+const WATCHED: u64 = OVER
+    | bits(&[
+        Reason::Register,
+        Reason::RegisterCredentials,
+        Reason::Request,
+        Reason::NotSip,
+        Reason::Known,
+        Reason::Admitted,
+    ]);
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -43,7 +51,8 @@ const ALL_SEARCHES: Gcra = Gcra { interval: SECOND / 5000, tolerance: SECOND };
 const RETRIES: Gcra = Gcra { interval: SECOND / 10, tolerance: 2 * SECOND };
 
 /// The same of a throttled source's requests with credentials for other nonces: Asterisk says of these too whether the
-/// password is right. A phone whose nonce was forgotten needs one.
+/// password is right. A phone whose nonce was forgotten needs one. So does a request whose header is not read to its
+/// end, or not at all: it may have credentials.
 const GUESSES: Gcra = Gcra { interval: 10 * SECOND, tolerance: 20 * SECOND };
 
 /// Whether a packet may be an answer or a retransmission, which [`admit`] finds out. A TCP connection cannot be
@@ -98,30 +107,37 @@ fn passes<T: Tables + ?Sized>(
     if !wire::is_request(first) && !wire::is_response(first) {
         return None;
     }
+    // Over TCP it is the middle of a message.
+    if code.is(Reason::NotSip) && matches!(layer4, Layer4::Tcp { .. }) {
+        return None;
+    }
     let now = tables.now(config);
     let hash = source.hash(config.seed);
     if dropped && !LOOKS.take(&tables.retry_bucket(places(hash)[0])?, now) {
         return None;
     }
+    let throttled = code.is(Reason::Throttled);
     let mut guesses = false;
     if wire::is_request(first)
         && let Some(record) = tables.challenged(source)
-        && (!dropped || may_search(&record, tables, now))
     {
-        let len = tables.with_window(|window| {
-            let copied = packet.copy(payload.start, window);
-            copied.min(payload.end.saturating_sub(payload.start))
-        })?;
-        let message = tables.read_message(len, config.seed);
-        if wire::proves(&record, &message) {
-            record.prove(now);
-            if !wire::is_ack(first) {
-                wire::await_reply(&record, &message);
+        guesses = throttled;
+        if !dropped || may_search(&record, tables, now) {
+            let len = tables.with_window(|window| {
+                let copied = packet.copy(payload.start, window);
+                copied.min(payload.end.saturating_sub(payload.start))
+            })?;
+            let message = tables.read_message(len, config.seed);
+            if wire::proves(&record, &message) {
+                record.prove(now);
+                if !wire::is_ack(first) {
+                    wire::await_reply(&record, &message);
+                }
+                let passes = dropped && ANSWERS.take(&record.bucket(), now);
+                return passes.then_some(Reason::Answered);
             }
-            let passes = dropped && ANSWERS.take(&record.bucket(), now);
-            return passes.then_some(Reason::Answered);
+            guesses = throttled && message.may_have_credentials();
         }
-        guesses = code.is(Reason::Throttled) && message.has_credentials();
     }
     // Who has sent a request without a response sends it again, and gets the same response.
     if dropped { retried(packet, payload, hash, guesses, tables) } else { None }

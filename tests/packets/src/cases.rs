@@ -619,12 +619,11 @@ impl World {
     /// The records of the addresses to which it has sent challenges.
     pub fn challenges(&self) -> impl Iterator<Item = (Address, Challenged)> {
         self.challenged.iter().map(|(address, nonce)| {
-            let field = format!("\r\nAuthorization: Digest nonce=\"{nonce}\"\r\n\r\n");
+            let field = format!("x\r\nAuthorization: Digest nonce=\"{nonce}\"\r\n\r\n");
             let mut window = [0; WINDOW_WORDS];
             let len = field.as_bytes().copy(0, &mut window);
             let mut reading = Reading::begin(Self::SEED);
-            // The first empty line does not end it.
-            let _enough = (1..len).any(|at| wire::read(&window, at, &mut reading));
+            let _enough = (0..len).any(|at| wire::read(&window, at, &mut reading));
             let mut challenged = Challenged::default();
             challenged.nonces[3] = reading.message().nonces[0];
             (Address::from(*address), challenged)

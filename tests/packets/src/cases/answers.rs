@@ -110,6 +110,8 @@ fn nonces() -> Vec<Case> {
         vec![Frame::from(ip(V4)).payload(text).build(); count]
     };
     let proxy = invite.replace("Authorization:", "Proxy-Authorization:");
+    let behind = ["\r\n", "\r\n\r\n\r\n", " \t"].map(|space| format!("{space}{invite}"));
+    let unknown = invite.replace("INVITE", "FOO");
     // Asterisk's tag is the branch that the client has chosen, so it is no secret.
     let tag = "z9hG4bKack";
     let ack = format!(
@@ -135,6 +137,10 @@ fn nonces() -> Vec<Case> {
         ),
         row("an invite", &Frame::from(ip(V4)).payload(invite), &v4, Answered),
         row("an invite to a proxy", &Frame::from(ip(V4)).payload(proxy), &v4, Answered),
+        row("behind a line break", &Frame::from(ip(V4)).payload(&behind[0]), &v4, Answered),
+        row("behind line breaks", &Frame::from(ip(V4)).payload(&behind[1]), &v4, Answered),
+        row("behind blanks", &Frame::from(ip(V4)).payload(&behind[2]), &v4, Answered),
+        row("a method of nobody's", &Frame::from(ip(V4)).payload(unknown), &v4, Answered),
         row("a first fragment", &fragment, &v4, Answered),
         row("an answer among stolen nonces", &credentials(V4), &v4, Answered).then(stolen(400)),
         row("an answer among too many", &credentials(V4), &v4, Throttled).then(stolen(401)),
@@ -195,6 +201,20 @@ fn retransmissions() -> Vec<Case> {
         let text = String::from_utf8(messages::register_with_credentials()).expect("text");
         Frame::from(ip(V4)).payload(text.replacen("a84b4c76e66710", &format!("a84b4c76{n:06}"), 1))
     };
+    let text = |n: u32| {
+        let text = String::from_utf8(messages::register_with_credentials()).expect("text");
+        text.replacen("a84b4c76e66710", &format!("a84b4c76{n:06}"), 1)
+    };
+    let spaced = |n| Frame::from(ip(V4)).payload(format!("\r\n{}", text(n)));
+    let long = |n| {
+        let field = format!("X-Pad: {}\r\nAuthorization:", "a".repeat(2000));
+        Frame::from(ip(V4)).payload(text(n).replace("Authorization:", &field))
+    };
+    let cut = |n| {
+        let text = text(n);
+        let end = text.find("Authorization:").expect("credentials");
+        Frame::from(ip(V4)).payload(&text[..end]).fragment(0, true)
+    };
     vec![
         again.then_same(1).then_wait(500),
         row("61 bytes again", &short, &world, Throttled).then_same(1).then_wait(500),
@@ -224,6 +244,29 @@ fn retransmissions() -> Vec<Case> {
             .then((0..4).map(|n| guess(n).build()))
             .then_wait(500)
             .then((0..3).map(|n| guess(n).build())),
+        row("four guesses again behind a line break", &spaced(3), &challenged, Throttled)
+            .then((0..4).map(|n| spaced(n).build()))
+            .then_wait(500)
+            .then((0..3).map(|n| spaced(n).build())),
+        row("four long requests again, read in part", &long(3), &challenged, Throttled)
+            .then((0..4).map(|n| long(n).build()))
+            .then_wait(500)
+            .then((0..3).map(|n| long(n).build())),
+        row("four first fragments again", &cut(3), &challenged, Throttled)
+            .then((0..4).map(|n| cut(n).build()))
+            .then_wait(500)
+            .then((0..3).map(|n| cut(n).build())),
+        row("four guesses again in a flood", &guess(3), &challenged, Throttled)
+            .then((0..4).map(|n| guess(n).build()))
+            .then(busy(450))
+            .then_wait(500)
+            .then(busy(450))
+            .then((0..3).map(|n| guess(n).build())),
+        row("a request without credentials again in a flood", &register(V4), &challenged, Admitted)
+            .then_same(1)
+            .then(flood(450))
+            .then_wait(500)
+            .then(flood(450)),
         row(
             "a request without credentials after four guesses",
             &register(V4),
