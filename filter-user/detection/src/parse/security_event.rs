@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use memchr::memchr;
 
-use super::text::source_address;
+use super::text::bare_address;
 use crate::failure::{Attempt, Class, LoggedAt, Transport, Verdict, account, session};
 
 /// The names of the events that report an attempt, which `status` uses as the names of the rules.
@@ -98,7 +98,7 @@ pub(super) fn remote(text: &[u8]) -> Option<Remote> {
     let (transport, rest) = rest.split_at(memchr(b'/', rest)?);
     let rest = &rest[1..];
     let (address, port) = rest.split_at(memchr(b'/', rest)?);
-    let address = source_address(str::from_utf8(address).ok()?.parse().ok()?)?;
+    let address = bare_address(address)?;
     // Asterisk writes `Unknown` for neither.
     if !matches!(family, b"IPV4" | b"IPV6") {
         return None;

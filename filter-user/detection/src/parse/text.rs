@@ -1,7 +1,7 @@
 //! What the lines of several logs share: dates, addresses, transports.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use jiff::Timestamp;
 use memchr::{memchr, memchr_iter, memchr3, memmem};
@@ -143,15 +143,13 @@ pub(super) fn asterisk_line(line: &[u8]) -> Option<AsteriskLine<'_>> {
     Some(AsteriskLine { received_at, date, level, file, text, is_json: false })
 }
 
-/// A date in brackets, in any format, and the level that follows it.
+/// A date in brackets, in any format (also an empty one), and the level that follows it.
 ///
 /// No text before the level is the attacker's.
 fn bracketed_date(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let within = &text[..text.len().min(DATE_MAX + 2)];
     memchr_iter(b']', within).find_map(|end| {
         let rest = text[end + 1..].strip_prefix(b" ")?;
-        // A date in any format contains a digit.
-        text[..end].iter().any(u8::is_ascii_digit).then_some(())?;
         let rest = without_colour(rest);
         level_and_thread(rest).map(|_| (&text[..end], rest))
     })
@@ -368,20 +366,32 @@ pub(super) fn transport_named(name: &[u8]) -> Option<Transport> {
     .find_map(|(known, transport)| name.eq_ignore_ascii_case(known).then_some(transport))
 }
 
-/// `ip:port` or `[ip6]:port`.
+/// `ip:port` or `[ip6]:port`, where a link-local `ip6` may have a zone.
 pub(super) fn socket_address(text: &[u8]) -> Option<SocketAddr> {
-    // The standard parser accepts a scope id, which the source of a packet does not have here.
     if memchr(b'%', text).is_some() {
-        return None;
+        let (address, port) = text.strip_prefix(b"[")?.split_at(memchr(b']', text)? - 1);
+        let port = port.strip_prefix(b"]:")?;
+        after_digits(port)?.is_empty().then_some(())?;
+        let port = str::from_utf8(port).ok()?.parse().ok().filter(|port| *port != 0)?;
+        return Some(SocketAddr::new(bare_address(address)?, port));
     }
     let source: SocketAddr = str::from_utf8(text).ok()?.parse().ok()?;
     (source.port() != 0)
         .then(|| Some(SocketAddr::new(source_address(source.ip())?, source.port())))?
 }
 
-/// `ip` or `ip6`, without a port.
+/// `ip` or `ip6`, without a port. A link-local `ip6` may have a zone, which names the interface (RFC 4007 section
+/// 11): getnameinfo prints it.
 pub(super) fn bare_address(text: &[u8]) -> Option<IpAddr> {
-    source_address(str::from_utf8(text).ok()?.parse().ok()?)
+    let Some(end) = memchr(b'%', text) else {
+        return source_address(str::from_utf8(text).ok()?.parse().ok()?);
+    };
+    let address: Ipv6Addr = str::from_utf8(&text[..end]).ok()?.parse().ok()?;
+    let zone = &text[end + 1..];
+    // The length of an interface's name in Linux.
+    let is_zone = (1..16).contains(&zone.len())
+        && zone.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._-:@".contains(byte));
+    (address.is_unicast_link_local() && is_zone).then_some(address.into())
 }
 
 /// The address as in the packet, if it is one that a packet can come from.

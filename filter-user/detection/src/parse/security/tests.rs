@@ -56,6 +56,16 @@ fn reads_every_field() {
     assert_eq!(Attempt { needs_witness: false, ..plain }, json);
 }
 
+#[test]
+fn a_link_local_address_has_a_zone() {
+    let of = |address: &str| {
+        let text = message("InvalidPassword", "admin", "0x7fe7440017a0", "");
+        plain(&text.replace("IPV4/UDP/192.0.2.66", address)).map(|event| event.address.to_string())
+    };
+    assert_eq!(of("IPV6/TCP/fe80::1%eth0").as_deref(), Some("fe80::1"));
+    assert_eq!(of("IPV6/TCP/2001:db8::66%eth0"), None);
+}
+
 /// Nothing in a plain log makes a peer known.
 #[test]
 fn only_json_reports_an_answered_challenge() {

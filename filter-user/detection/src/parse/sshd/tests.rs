@@ -46,6 +46,24 @@ fn failures_are_those_that_fail2ban_counts_in_mode_normal() {
     }
 }
 
+/// getnameinfo prints a link-local address with its interface.
+#[test]
+fn a_link_local_address_has_a_zone() {
+    for message in [
+        "Failed password for root from fe80::1%eth0 port 5022 ssh2",
+        "Invalid user x from 192.0.2.9 port 1 from fe80::1%br-lan.10 port 5022",
+        "error: PAM: Authentication failure for root from fe80::1%2",
+    ] {
+        let (verdict, address, ..) = said(message).unwrap();
+        assert_eq!((verdict, &*address), (Verdict::Failure, "fe80::1"), "{message}");
+    }
+    for address in
+        ["192.0.2.66%eth0", "2001:db8::66%eth0", "fe80::1%", "fe80::1%a/b", "fe80::1%a%b"]
+    {
+        assert_eq!(said(&format!("Failed password for root from {address} port 5022 ssh2")), None);
+    }
+}
+
 #[test]
 fn lines_of_other_systems_and_older_versions_are_read() {
     use Verdict::{Failure, Ignored};
