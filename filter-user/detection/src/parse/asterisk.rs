@@ -566,7 +566,8 @@ fn iax_host(text: &[u8]) -> Option<IaxRefusal<'_>> {
     .into_iter()
     .find_map(|(text, class)| Some((rest.strip_prefix(text)?, class)))?;
     let peer = match peer.strip_prefix(b"'") {
-        Some(quoted) => &quoted[..memchr(b'\'', quoted)?],
+        // An unquoted name may begin with a quote.
+        Some(quoted) => &quoted[..memchr(b'\'', quoted).unwrap_or(quoted.len())],
         None => peer,
     };
     Some((source, peer, class, IAX_REGISTRATION))

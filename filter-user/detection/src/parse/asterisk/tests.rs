@@ -75,6 +75,7 @@ fn lines_of_other_versions_and_settings_are_read() {
         (format!("{PREFIX}chan_sip.c: hacking attempt detected '192.0.2.66'"), UnknownAccount, None),
         (format!("{PREFIX}res_pjsip/pjsip_distributor.c:688 log_failed_request: Request from '<sip:7@pbx.example>' failed for '192.0.2.66:5060' (callid: x) - No matching endpoint found"), UnknownAccount, Some("7")),
         (format!("{PREFIX}chan_iax2.c: Host 192.0.2.66 failed to authenticate as 'x'"), WrongCredential, Some("x")),
+        (format!("{PREFIX}chan_iax2.c: Host 192.0.2.66:4569 failed to authenticate as 'x"), WrongCredential, Some("x")),
         ("[2026-11-22 09:43:06] NOTICE [99] manager.c: 192.0.2.66 failed to authenticate as 'admin'".to_owned(), Login, Some("admin")),
         ("[2026-11-22 09:43:06] WARNING[9][C-1d] Ext. s: \"Rejecting unknown SIP connection from 192.0.2.66\"".to_owned(), CallRejected, None),
         ("Nov 22 09:43:06 pbx asterisk[7]: WARNING[9][C-1d]: Ext. s:6 in @ from-sip-external: \"Rejecting unknown SIP connection from 192.0.2.66:5060\"".to_owned(), CallRejected, None),
