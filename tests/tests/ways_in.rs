@@ -119,17 +119,17 @@ fn ways() -> Vec<Way> {
         ),
     ];
     ways.extend(odd_headers());
+    ways.extend(odd_frames());
     ways.extend(odd_fragments());
     ways.extend(odd_messages());
     ways
 }
 
-/// Headers that lie about a length, and that hardly anybody sends.
+/// Headers that lie about a length or a port.
 fn odd_headers() -> Vec<Way> {
     use Fate::{Arrives, MayArrive};
 
     let way = |name, source, carry, fate| Way { name, source, carry: Carry::Frames(carry), fate };
-    let bytes = |name, source, carry, fate| Way { name, source, carry: Carry::Bytes(carry), fate };
     vec![
         way("source port 53", v4(110), |f, m| vec![f.source_port(53).payload(m)], Arrives),
         way("source port 0", v4(111), |f, m| vec![f.source_port(0).payload(m)], MayArrive),
@@ -160,6 +160,16 @@ fn odd_headers() -> Vec<Way> {
         way("no udp length, ipv6", v6(10), |f, m| vec![f.udp_len(0).payload(m)], MayArrive),
         way("no checksum", v4(116), |f, m| vec![f.checksum(0).payload(m)], Arrives),
         way("a long header length", v4(117), |f, m| vec![f.ihl(6).payload(m)], MayArrive),
+    ]
+}
+
+/// Options, tags and extension headers, hardware addresses, and frames that are more than a packet.
+fn odd_frames() -> Vec<Way> {
+    use Fate::{Arrives, MayArrive};
+
+    let way = |name, source, carry, fate| Way { name, source, carry: Carry::Frames(carry), fate };
+    let bytes = |name, source, carry, fate| Way { name, source, carry: Carry::Bytes(carry), fate };
+    vec![
         way(
             "router alert",
             v4(118),

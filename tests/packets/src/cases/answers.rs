@@ -26,7 +26,7 @@ const LOOKS: usize = 10_001;
 
 /// The rows.
 pub fn cases() -> Vec<Case> {
-    [throttled(), nonces(), limits(), retransmissions()].concat()
+    [throttled(), nonces(), limits(), retransmissions(), hidden_guesses()].concat()
 }
 
 fn row(name: impl AsRef<str>, frame: &Frame, world: &World, expect: Reason) -> Case {
@@ -201,20 +201,6 @@ fn retransmissions() -> Vec<Case> {
         let text = String::from_utf8(messages::register_with_credentials()).expect("text");
         Frame::from(ip(V4)).payload(text.replacen("a84b4c76e66710", &format!("a84b4c76{n:06}"), 1))
     };
-    let text = |n: u32| {
-        let text = String::from_utf8(messages::register_with_credentials()).expect("text");
-        text.replacen("a84b4c76e66710", &format!("a84b4c76{n:06}"), 1)
-    };
-    let spaced = |n| Frame::from(ip(V4)).payload(format!("\r\n{}", text(n)));
-    let long = |n| {
-        let field = format!("X-Pad: {}\r\nAuthorization:", "a".repeat(2000));
-        Frame::from(ip(V4)).payload(text(n).replace("Authorization:", &field))
-    };
-    let cut = |n| {
-        let text = text(n);
-        let end = text.find("Authorization:").expect("credentials");
-        Frame::from(ip(V4)).payload(&text[..end]).fragment(0, true)
-    };
     vec![
         again.then_same(1).then_wait(500),
         row("61 bytes again", &short, &world, Throttled).then_same(1).then_wait(500),
@@ -244,29 +230,6 @@ fn retransmissions() -> Vec<Case> {
             .then((0..4).map(|n| guess(n).build()))
             .then_wait(500)
             .then((0..3).map(|n| guess(n).build())),
-        row("four guesses again behind a line break", &spaced(3), &challenged, Throttled)
-            .then((0..4).map(|n| spaced(n).build()))
-            .then_wait(500)
-            .then((0..3).map(|n| spaced(n).build())),
-        row("four long requests again, read in part", &long(3), &challenged, Throttled)
-            .then((0..4).map(|n| long(n).build()))
-            .then_wait(500)
-            .then((0..3).map(|n| long(n).build())),
-        row("four first fragments again", &cut(3), &challenged, Throttled)
-            .then((0..4).map(|n| cut(n).build()))
-            .then_wait(500)
-            .then((0..3).map(|n| cut(n).build())),
-        row("four guesses again in a flood", &guess(3), &challenged, Throttled)
-            .then((0..4).map(|n| guess(n).build()))
-            .then(busy(450))
-            .then_wait(500)
-            .then(busy(450))
-            .then((0..3).map(|n| guess(n).build())),
-        row("a request without credentials again in a flood", &register(V4), &challenged, Admitted)
-            .then_same(1)
-            .then(flood(450))
-            .then_wait(500)
-            .then(flood(450)),
         row(
             "a request without credentials after four guesses",
             &register(V4),
@@ -308,5 +271,51 @@ fn retransmissions() -> Vec<Case> {
         .then_wait(500)
         .then_same(1)
         .then_wait(500),
+    ]
+}
+
+/// Guesses whose credentials are not read.
+fn hidden_guesses() -> Vec<Case> {
+    let challenged = throttle(V4).challenge(V4, "x");
+    let text = |n: u32| {
+        let text = String::from_utf8(messages::register_with_credentials()).expect("text");
+        text.replacen("a84b4c76e66710", &format!("a84b4c76{n:06}"), 1)
+    };
+    let spaced = |n| Frame::from(ip(V4)).payload(format!("\r\n{}", text(n)));
+    let long = |n| {
+        let field = format!("X-Pad: {}\r\nAuthorization:", "a".repeat(2000));
+        Frame::from(ip(V4)).payload(text(n).replace("Authorization:", &field))
+    };
+    let cut = |n| {
+        let text = text(n);
+        let end = text.find("Authorization:").expect("credentials");
+        Frame::from(ip(V4)).payload(&text[..end]).fragment(0, true)
+    };
+    let guess = |n| Frame::from(ip(V4)).payload(text(n));
+    let others = |first| (first..first + 450).map(|n| guess(n).build());
+    vec![
+        row("four guesses again behind a line break", &spaced(3), &challenged, Throttled)
+            .then((0..4).map(|n| spaced(n).build()))
+            .then_wait(500)
+            .then((0..3).map(|n| spaced(n).build())),
+        row("four long requests again, read in part", &long(3), &challenged, Throttled)
+            .then((0..4).map(|n| long(n).build()))
+            .then_wait(500)
+            .then((0..3).map(|n| long(n).build())),
+        row("four first fragments again", &cut(3), &challenged, Throttled)
+            .then((0..4).map(|n| cut(n).build()))
+            .then_wait(500)
+            .then((0..3).map(|n| cut(n).build())),
+        row("four guesses again in a flood", &guess(3), &challenged, Throttled)
+            .then((0..4).map(|n| guess(n).build()))
+            .then(others(100))
+            .then_wait(500)
+            .then(others(600))
+            .then((0..3).map(|n| guess(n).build())),
+        row("a request without credentials again in a flood", &register(V4), &challenged, Admitted)
+            .then_same(1)
+            .then(others(100))
+            .then_wait(500)
+            .then(others(600)),
     ]
 }
