@@ -151,7 +151,7 @@ fn guesses_that_are_answered_again(
     let mut guesser = client(world, source);
     let challenged = guesser.ask(&Request::register("1001", "first")).unwrap().unwrap();
     let mut nonce = challenged.challenge().unwrap();
-    nonce.nonce = "1767225600/0123456789abcdef0123456789abcdef".to_owned();
+    "1767225600/0123456789abcdef0123456789abcdef".clone_into(&mut nonce.nonce);
     let (user, password) = endpoint(0);
     let credentials = &guesser.credentials(&nonce, &user, &password);
     let right = Request { credentials, ..Request::register(&user, "right") };
