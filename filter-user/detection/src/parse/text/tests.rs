@@ -211,6 +211,8 @@ fn a_line_of_asterisk_is_read_wherever_it_stands() {
         ("\u{1b}[0K\u{1b}[1;33m[2026-03-27 09:40:09] ", "2026-03-27T09:40:09"),
         ("[Mar 27 09:40:09] ", "-"),
         ("[[9]:40:09] ", "-"),
+        ("[at noon] ", "-"),
+        ("[] ", "-"),
     ];
     for body in &bodies {
         for (head, time) in heads {
@@ -275,7 +277,6 @@ fn what_is_no_line_of_asterisk() {
         "[2026-03-27 09:40:09] NOTICE[566] manager.c",
         "[2026-03-27 09:40:09] NOTICE[566] manager.c:a",
         "[2026-03-27 09:40:09]NOTICE[566] manager.c: a",
-        "[at noon] NOTICE[566] manager.c: a",
         "notice[566] manager.c: a",
         "[566] manager.c: a",
     ] {
@@ -338,7 +339,9 @@ fn addresses_that_a_packet_can_come_from() {
         ("::", None),
         ("224.0.1.75", None),
         ("ff02::1", None),
-        ("fe80::1%2", None),
+        ("fe80::1%2", Some("fe80::1")),
+        ("fe80::1%", None),
+        ("2001:db8::66%2", None),
         ("192.0.2", None),
         ("", None),
     ] {
