@@ -54,7 +54,7 @@ impl Stages for KernelStages {
     fn address_banned(&self, source: Address, reach: u8, config: &Config, now: u32) -> OfAddress {
         let [s0, s1] = source.words();
         let moment = u64::from(now) << REACH_BITS | u64::from(reach);
-        let found = ringfence_six(s0, s1, moment, config.seed, config.cache_lines.into());
+        let found = ringfence_address(s0, s1, moment, config.seed, config.cache_lines.into());
         OfAddress::from_number(found)
     }
 
@@ -162,7 +162,7 @@ const REACH_BITS: u32 = 8;
 /// [`bans::address_v6`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn ringfence_six(s0: u64, s1: u64, moment: u64, seed: u64, lines: u64) -> u32 {
+pub extern "C" fn ringfence_address(s0: u64, s1: u64, moment: u64, seed: u64, lines: u64) -> u32 {
     let source = Address::from_words([s0, s1]);
     let (reach, now) = (moment as u8, (moment >> REACH_BITS) as u32);
     let tables = without_packet(Side::told(0));
