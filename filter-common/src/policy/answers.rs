@@ -4,7 +4,7 @@
 //! Anybody can flood in the name of an address, but only the address itself receives the challenges. So the
 //! flood exhausts what new requests may use, and not what answers may use.
 
-use super::{Tables, geo};
+use super::{SEEN, Tables, geo};
 use crate::abi::{ADMITTED, Config, NONCE_SEARCHES};
 use crate::address::Address;
 use crate::decision::{Code, OVER_SOURCE, Reason, bits};
@@ -19,17 +19,9 @@ use crate::wire::{self, Record};
 const OVER: u64 = OVER_SOURCE
     | bits(&[Reason::PrefixLimit, Reason::KnownLimit, Reason::Flooding, Reason::Throttled]);
 
-/// Packets that may be answers. A REGISTER can have its credentials where [`sip::search`] does not find them, and
-/// Asterisk checks those of a method that it does not know.
-const WATCHED: u64 = OVER
-    | bits(&[
-        Reason::Register,
-        Reason::RegisterCredentials,
-        Reason::Request,
-        Reason::NotSip,
-        Reason::Known,
-        Reason::Admitted,
-    ]);
+/// Packets that may be answers: also those that pass without credentials that [`sip::search`] finds, since a REGISTER
+/// can have them elsewhere, and Asterisk checks those of a method that it does not know.
+const WATCHED: u64 = OVER | SEEN;
 
 const SECOND: u64 = 1_000_000_000;
 

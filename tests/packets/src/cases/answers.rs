@@ -182,13 +182,8 @@ fn limits() -> Vec<Case> {
 fn retransmissions() -> Vec<Case> {
     let world = throttle(V4);
     let (again, few) = (row("again", &register(V4), &world, Admitted), 150);
-    let busy = |count: u16| {
-        (0..count).map(|n| {
-            let text = String::from_utf8(messages::register()).expect("text");
-            let text = text.replacen("a84b4c76e66710", &format!("a84b4c76{n:06}"), 1);
-            register(V4).payload(text).build()
-        })
-    };
+    let busy =
+        |count| (0..count).map(|n| register(V4).payload(numbered(messages::register(), n)).build());
     let flood = |packets| iter::repeat_n(credentials(V4).build(), packets);
     // Too short to be told from others.
     let short =
@@ -197,10 +192,6 @@ fn retransmissions() -> Vec<Case> {
     let neither = register(V4).payload([b'!'; 200]);
     let known = World::default().peer(V4, In(60)).known_limit(2);
     let challenged = world.clone().challenge(V4, "x");
-    let guess = |n: u32| {
-        let text = String::from_utf8(messages::register_with_credentials()).expect("text");
-        Frame::from(ip(V4)).payload(text.replacen("a84b4c76e66710", &format!("a84b4c76{n:06}"), 1))
-    };
     vec![
         again.then_same(1).then_wait(500),
         row("61 bytes again", &short, &world, Throttled).then_same(1).then_wait(500),
@@ -226,10 +217,7 @@ fn retransmissions() -> Vec<Case> {
             .then((0..3).map(|n| guess(n).build()))
             .then_wait(500)
             .then((0..2).map(|n| guess(n).build())),
-        row("four guesses again", &guess(3), &challenged, Throttled)
-            .then((0..4).map(|n| guess(n).build()))
-            .then_wait(500)
-            .then((0..3).map(|n| guess(n).build())),
+        fourth_again("four guesses again", guess, &challenged),
         row(
             "a request without credentials after four guesses",
             &register(V4),
@@ -274,13 +262,29 @@ fn retransmissions() -> Vec<Case> {
     ]
 }
 
+/// A message with the Call-ID of this number.
+fn numbered(message: Vec<u8>, n: u32) -> String {
+    let text = String::from_utf8(message).expect("text");
+    text.replacen("a84b4c76e66710", &format!("a84b4c76{n:06}"), 1)
+}
+
+/// A guess of this number.
+fn guess(n: u32) -> Frame {
+    Frame::from(ip(V4)).payload(numbered(messages::register_with_credentials(), n))
+}
+
+/// The last of four guesses that are all sent again.
+fn fourth_again(name: &str, guess: impl Fn(u32) -> Frame, world: &World) -> Case {
+    row(name, &guess(3), world, Throttled)
+        .then((0..4).map(|n| guess(n).build()))
+        .then_wait(500)
+        .then((0..3).map(|n| guess(n).build()))
+}
+
 /// Guesses whose credentials are not read.
 fn hidden_guesses() -> Vec<Case> {
     let challenged = throttle(V4).challenge(V4, "x");
-    let text = |n: u32| {
-        let text = String::from_utf8(messages::register_with_credentials()).expect("text");
-        text.replacen("a84b4c76e66710", &format!("a84b4c76{n:06}"), 1)
-    };
+    let text = |n| numbered(messages::register_with_credentials(), n);
     let spaced = |n| Frame::from(ip(V4)).payload(format!("\r\n{}", text(n)));
     let long = |n| {
         let field = format!("X-Pad: {}\r\nAuthorization:", "a".repeat(2000));
@@ -291,21 +295,11 @@ fn hidden_guesses() -> Vec<Case> {
         let end = text.find("Authorization:").expect("credentials");
         Frame::from(ip(V4)).payload(&text[..end]).fragment(0, true)
     };
-    let guess = |n| Frame::from(ip(V4)).payload(text(n));
     let others = |first| (first..first + 450).map(|n| guess(n).build());
     vec![
-        row("four guesses again behind a line break", &spaced(3), &challenged, Throttled)
-            .then((0..4).map(|n| spaced(n).build()))
-            .then_wait(500)
-            .then((0..3).map(|n| spaced(n).build())),
-        row("four long requests again, read in part", &long(3), &challenged, Throttled)
-            .then((0..4).map(|n| long(n).build()))
-            .then_wait(500)
-            .then((0..3).map(|n| long(n).build())),
-        row("four first fragments again", &cut(3), &challenged, Throttled)
-            .then((0..4).map(|n| cut(n).build()))
-            .then_wait(500)
-            .then((0..3).map(|n| cut(n).build())),
+        fourth_again("four guesses again behind a line break", spaced, &challenged),
+        fourth_again("four long requests again, read in part", long, &challenged),
+        fourth_again("four first fragments again", cut, &challenged),
         row("four guesses again in a flood", &guess(3), &challenged, Throttled)
             .then((0..4).map(|n| guess(n).build()))
             .then(others(100))
