@@ -102,7 +102,7 @@ pub(super) fn asterisk_line(line: &[u8]) -> Option<AsteriskLine<'_>> {
         .unwrap_or(line);
     let (received_at, rest) = match line.first()? {
         b'\x1b' => (None, line),
-        b'[' if bracketed_date(&line[1..]).is_some() => (None, line),
+        b'[' if own_date(line) => (None, line),
         first if first.is_ascii_uppercase() && !begins_with_date(line) => (None, line),
         _ => {
             let Syslog { logged_at, program, message } = syslog_line(line)?;
@@ -141,6 +141,13 @@ pub(super) fn asterisk_line(line: &[u8]) -> Option<AsteriskLine<'_>> {
     };
     let text = text.strip_prefix(b" ")?;
     Some(AsteriskLine { received_at, date, level, file, text, is_json: false })
+}
+
+/// Whether a line begins with a date that Asterisk wrote. Seconds since boot in brackets also begin the lines of
+/// other programs in a log of syslog: there, the level must follow at once.
+fn own_date(line: &[u8]) -> bool {
+    let Some((date, _)) = line.strip_prefix(b"[").and_then(bracketed_date) else { return false };
+    seconds(line).is_none() || memchr(b']', date).is_none()
 }
 
 /// A date in brackets, in any format (also an empty one), and the level that follows it.
@@ -303,16 +310,21 @@ fn syslog_date(line: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
         });
         return Some((logged_at, year.unwrap_or(rest)));
     }
-    weekday_date(line).or_else(|| iso_date(line)).or_else(|| rfc3339_date(line)).or_else(|| {
-        // Seconds since 1970, or since boot.
-        let rest = line.strip_prefix(b"[").map_or(line, <[u8]>::trim_ascii_start);
-        let seconds = rest.len() - after_digits(rest)?.len();
-        let after = after_digits(rest[seconds..].strip_prefix(b".")?)?;
-        let is_uptime = line.starts_with(b"[");
-        let after = if is_uptime { after.strip_prefix(b"]")? } else { after };
-        let at = dates::unix(&rest[..seconds]).filter(|_| !is_uptime);
-        Some((at, after))
-    })
+    weekday_date(line)
+        .or_else(|| iso_date(line))
+        .or_else(|| rfc3339_date(line))
+        .or_else(|| seconds(line))
+}
+
+/// Seconds since 1970, or in brackets since boot.
+fn seconds(line: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
+    let rest = line.strip_prefix(b"[").map_or(line, <[u8]>::trim_ascii_start);
+    let seconds = rest.len() - after_digits(rest)?.len();
+    let after = after_digits(rest[seconds..].strip_prefix(b".")?)?;
+    let is_uptime = line.starts_with(b"[");
+    let after = if is_uptime { after.strip_prefix(b"]")? } else { after };
+    let at = dates::unix(&rest[..seconds]).filter(|_| !is_uptime);
+    Some((at, after))
 }
 
 /// `Sun 2026-11-22 09:43:06 UTC`, as in `short-full`, or `Sun Nov 22 09:43:06 2026`, as `logread` writes.

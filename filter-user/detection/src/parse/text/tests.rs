@@ -358,3 +358,23 @@ fn addresses_that_a_packet_can_come_from() {
         assert_eq!([":0", ":", ""].map(with_port), [None, None, None], "{address}");
     }
 }
+
+/// A name that a stranger gives to another program may look like Asterisk's level.
+#[test]
+fn a_line_of_another_program_is_not_asterisks_whatever_its_date() {
+    for (date, _) in DATES {
+        for (program, is_asterisk) in [("asterisk", true), ("sshd", false), ("kernel", false)] {
+            for middle in ["", "[2026-03-27 09:40:09] ", "Invalid user ] ", "Invalid user x] "] {
+                let line = format!("{date} pbx {program}[326]: {middle}SECURITY[7] a.c: text");
+                let read = asterisk_line(line.as_bytes()).is_some();
+                let expected = is_asterisk && !middle.starts_with('I');
+                assert_eq!(read, expected, "{line}");
+            }
+        }
+    }
+    // Without a program, the date is Asterisk's own.
+    for date in ["[1234.567890]", "[1774600809.123456]", "[[1234.567890]]", "[1234.5] x]"] {
+        let line = format!("{date} SECURITY[7] a.c: text");
+        assert_eq!(asterisk_line(line.as_bytes()).is_some(), date != "[1234.5] x]", "{line}");
+    }
+}
