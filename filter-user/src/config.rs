@@ -51,7 +51,7 @@ pub use self::paths::Paths;
 pub use self::protect::Protect;
 pub use self::render::Setting;
 pub use self::safety::{Confirm, Watchdog};
-use self::schema::{escalation, jails, limits, memory, ports};
+use self::schema::{declared, escalation, memory, ports, signatures};
 use self::section::section;
 pub use self::sources::{AmiSource, AsteriskSource, Sources, SshdLog, SshdSource};
 pub(crate) use self::yaml::has_value;
@@ -106,7 +106,7 @@ section! {
         /// Other ports, by name.
         ports: PortClasses = PortClasses::default() => rows ports::classes;
         /// Services that are not open to everybody.
-        exposure: Exposure = Exposure::default() => rows ports::exposure;
+        exposure: Exposure = Exposure::default() => declared "exposure";
         ipv6_prefix: u8 = 64,
             "The length of the IPv6 network that jails count and ban as one source; 128 means \
              single addresses. Known peers and addresses that the jail ignores are exempt from \
@@ -115,7 +115,7 @@ section! {
         /// How much is remembered.
         capacity: Capacity = Capacity::default() => section "capacity";
         /// How fast packets of each class may arrive.
-        limits: Limits = Limits::default() => rows limits::fields;
+        limits: Limits = Limits::default() => declared "limits";
         /// When the filter counts as unattended.
         watchdog: Watchdog = Watchdog::default() => section "watchdog";
         /// How the first start on a host is confirmed.
@@ -128,10 +128,10 @@ section! {
         /// When networks are banned for the offenders in them.
         escalation: Escalation = Escalation::default() => rows escalation::fields;
         /// The signatures of scanners.
-        signatures: Signatures = Signatures::default() => rows limits::signatures;
+        signatures: Signatures = Signatures::default() => rows signatures::fields;
         /// The jails by name, enabled or not: the built-in ones and your own.
         jails: BTreeMap<&'static str, JailSettings> =
-            detection::settings::defaults() => rows jails::fields;
+            detection::settings::defaults() => rows declared::jails;
         /// Lists of addresses that somebody else publishes, by name.
         feeds: BTreeMap<String, Feed> = BTreeMap::new() => sections "feeds";
         /// The countries and autonomous systems from which SIP is admitted.

@@ -135,7 +135,7 @@ fn is_trusted(facts: &Facts, network: &IpNet) -> bool {
 
 /// The sources to which the configuration opens a port.
 fn open_to(facts: &Facts, transport: Transport, port: u16) -> OpenTo {
-    let Exposure { trusted, closed, dry_run } = &facts.exposure;
+    let Exposure { trusted, closed, dry_run, .. } = &facts.exposure;
     let has = |services: &[Service]| {
         let mut ports = services.iter().flat_map(|service| service.ports(&facts.sip));
         ports.any(|(tcp, range)| tcp == (transport == Transport::Tcp) && range.contains(port))
@@ -356,7 +356,7 @@ fn exposure_lines(
     to_trusted: &BTreeSet<String>,
     to_nobody: &BTreeSet<String>,
 ) -> String {
-    let Exposure { trusted, closed, dry_run } = &facts.exposure;
+    let Exposure { trusted, closed, dry_run, .. } = &facts.exposure;
     let with = |old: &[Service], more: &BTreeSet<String>| {
         let mut all: Vec<String> = old.iter().map(ToString::to_string).collect();
         all.extend(
@@ -382,7 +382,7 @@ pub fn line(facts: &Facts, transport: Transport, port: u16) -> Option<String> {
     if !is_closable(facts, (port, transport)) {
         return None;
     }
-    let Exposure { trusted, closed, dry_run } = &facts.exposure;
+    let Exposure { trusted, closed, dry_run, .. } = &facts.exposure;
     let name = service_of(facts, transport, port);
     let trusted = joined(trusted.iter().map(ToString::to_string).chain([name]));
     let closed =

@@ -10,10 +10,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use detection::settings::Rate;
 use detection::settings::{PortClasses, PortGuard, SipPorts};
 use ipnet::IpNet;
 
-pub use self::limits::{ByteLimits, ClassLimits, Flood, Limit, Limits, PrefixLimits, Rate};
+pub use self::limits::{ByteLimits, ClassLimits, Flood, Limit, Limits, PrefixLimits};
 pub use self::signatures::{Signatures, USER_AGENT_MAX, USER_AGENTS_MAX, UserAgent};
 
 /// The settings of the kernel's part.

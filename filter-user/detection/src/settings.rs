@@ -11,12 +11,16 @@ mod increment;
 mod jails;
 mod logs;
 mod ports;
+mod rate;
+mod rows;
 mod weights;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::duration;
 use crate::failure::Class;
 
 pub use self::escalation::{Escalation, Thresholds};
@@ -34,6 +38,8 @@ pub use self::ports::{
     NONE, PORT_CLASSES_MAX, PortClass, PortClasses, PortRange, Scope, SipPorts, choice as scopes,
     named as scope_named,
 };
+pub use self::rate::Rate;
+pub use self::rows::{Row, Value, below, section};
 pub use self::weights::Weights;
 
 /// The history of bans.
@@ -43,40 +49,95 @@ pub struct Offenders {
     pub remember: Duration,
 }
 
-/// A jail's settings, by the names that fail2ban gave them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JailSettings {
-    /// Whether the jail is in use.
-    pub enabled: bool,
-    /// The sum of the weights of failures within `findtime` that leads to a ban.
-    pub maxretry: u32,
-    /// The weight of a failure; `None` means 1, for a jail whose sources report only one class.
-    pub weights: Option<Weights>,
-    /// The number of accounts that, with failures within `findtime`, also leads to a ban; 0 disables
-    /// this.
-    pub maxaccounts: u32,
-    /// How long a failure counts.
-    pub findtime: Duration,
-    /// How long a ban lasts.
-    pub bantime: Duration,
-    /// Networks that this jail never bans.
-    pub ignoreip: Vec<IpNet>,
-    /// Hosts whose current addresses this jail never bans.
-    pub ignore_names: Vec<HostName>,
-    /// The scope of a proven ban.
-    pub scope: Scope,
-    /// The scope of any other ban. With `None`, only proven failures count.
-    pub unproven_scope: Option<Scope>,
-    /// What becomes of a ban of the SIP ports whose failures are not proven.
-    pub unproven: Unproven,
-    /// How its bans grow for repeated offenders.
-    pub increment: Increment,
-    /// The limits for guessing over days.
-    pub guessing: GuessingSettings,
-    /// The filter that reads its log in place of the built-in parser.
-    pub filter: Option<FilterName>,
-    /// The logs and the journal entries that it reads, if it is one of your own jails.
-    pub own: Option<OwnJail>,
+section! {
+    /// A jail's settings, by the names that fail2ban gave them. The defaults are those of a jail of your own.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct JailSettings {
+        enabled: bool = true, "Use this jail.", Flag();
+        maxretry: u32 = 5,
+            "How many failures within `findtime` ban a source, by weight.",
+            Count(1..=10_000, "failures");
+        findtime: Duration = Duration::from_mins(10),
+            "How long a failure counts.",
+            Time(SECOND..=MONTH);
+        bantime: Duration = Duration::from_mins(10),
+            "How long a ban lasts.",
+            Time(SECOND..=duration::MAX);
+        ignoreip: Vec<IpNet> = Vec::new(),
+            "Addresses, networks and host names that this jail never bans. The limits still apply \
+             to them.",
+            Hosts(ignore_names, "to switch the jail off, set `enabled: false`");
+        /// Hosts whose current addresses this jail never bans.
+        ignore_names: Vec<HostName> = Vec::new();
+        scope: Scope = Scope::All,
+            "What a ban closes if `maxretry` of its failures are proven: `sip` (the SIP ports), a \
+             name under `ports`, or `all`.",
+            Scope();
+        // Failures with a forgeable source do not close everything that it can close.
+        unproven_scope: Option<Scope> = Some(Scope::Sip),
+            "What a ban closes if fewer than `maxretry` of the failures are proven, so that the \
+             source may be forged. With `none`, only proven failures count.",
+            OptionalScope();
+        unproven: Unproven = Unproven::Throttle,
+            "What becomes of a ban with `unproven_scope: sip`. With `throttle`, the source can still \
+             register over UDP: requests that answer a challenge pass, and retransmissions. With \
+             `ban`, nothing passes, as in fail2ban; then forged packets can shut out a phone that is \
+             not known.",
+            Unproven();
+        /// How its bans grow for repeated offenders.
+        increment: Increment = Increment::OFF => section "bantime";
+        maxaccounts: u32 = 0,
+            "Failures on this many different accounts within `findtime` also ban a source; 0 disables \
+             this.",
+            Count(0..=10_000, "accounts");
+        /// The limits for guessing over days.
+        guessing: GuessingSettings = GuessingSettings::OFF => section "guessing";
+        /// The weight of a failure; `None` means 1, for a jail whose sources report only one class.
+        weights: Option<Weights> = None => rows weight_rows();
+        /// The filter that reads its log in place of the built-in parser.
+        filter: Option<FilterName> = None => rows log_rows(own);
+        /// The logs and the journal entries that it reads, if it is one of your own jails.
+        own: Option<OwnJail> = None;
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const MONTH: Duration = Duration::from_hours(30 * 24);
+
+fn weight_rows<'a>(at: &str, weights: &'a mut Option<Weights>) -> Vec<Row<'a>> {
+    let row = |(class, weight)| Row {
+        path: below(at, &format!("weights.{class}")),
+        doc: format!(
+            "How much a failure of the class {class} counts towards `maxretry`; 0 ignores it."
+        ),
+        value: Value::Count(weight, 0..=10_000, "points"),
+    };
+    weights.iter_mut().flat_map(Weights::iter_mut).map(row).collect()
+}
+
+fn log_rows<'a>(
+    at: &str,
+    filter: &'a mut Option<FilterName>,
+    own: &'a mut Option<OwnJail>,
+) -> Vec<Row<'a>> {
+    // It counts bans and reads no log.
+    if at == below("jails", RECIDIVE) {
+        return Vec::new();
+    }
+    let doc = if own.is_some() {
+        "The fail2ban filter that reads the logs: a path, or a name in /etc/fail2ban/filter.d."
+    } else {
+        "A fail2ban filter that reads the log instead of the built-in parser; `\"\"` for the \
+         built-in parser."
+    };
+    let filter =
+        Row { path: below(at, "filter"), doc: doc.to_owned(), value: Value::Filter(filter) };
+    [filter].into_iter().chain(own.iter_mut().flat_map(|own| own.rows(at))).collect()
+}
+
+/// The settings of these jails.
+pub fn rows<'a>(jails: &'a mut BTreeMap<&'static str, JailSettings>, at: &str) -> Vec<Row<'a>> {
+    jails.iter_mut().flat_map(|(name, jail)| jail.rows(&below(at, name))).collect()
 }
 
 /// What becomes of a ban of the SIP ports whose failures are not proven, so that anybody may have failed in the
@@ -117,15 +178,23 @@ impl JailSettings {
     }
 }
 
-/// The logs and journal entries that one of your own jails reads with its filter.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OwnJail {
-    /// Its logs.
-    pub log: Vec<LogPattern>,
-    /// The journal entries that it reads are those that match any of these.
-    pub journal: Vec<JournalMatch>,
-    /// Whether its failures are proven: the service uses connections, and nobody else can write to the log.
-    pub proven: bool,
+section! {
+    /// The logs and journal entries that one of your own jails reads with its filter.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct OwnJail {
+        log: Vec<LogPattern> = Vec::new(),
+            "The logs to read. The wildcards `*`, `?` and `[...]` also match files that appear \
+             later.",
+            Logs();
+        journal: Vec<JournalMatch> = Vec::new(),
+            "The entries to read from systemd's journal, as `FIELD=VALUE`. An entry that matches \
+             any of them is read.",
+            Journal();
+        proven: bool = false,
+            "Treat the source of each failure as proven: the service uses TCP, and only its \
+             server writes to what is read.",
+            Flag();
+    }
 }
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
 //! Every setting in one table: its path, description, field and valid values.
 //!
-//! A section declares its rows with [`section!`](super::section::section); those of types that other crates
-//! declare are in the modules below. Reading, suggestions, the effective configuration and the reference file all walk this table.
+//! A section declares its rows with [`section!`](super::section::section), or with the macro of the same name if another
+//! crate declares it. Reading, suggestions, the effective configuration and the reference file all walk this table.
 
+pub(super) mod declared;
 pub(super) mod escalation;
-pub(super) mod jails;
-pub(super) mod limits;
 pub(super) mod memory;
 pub(super) mod ports;
+pub(super) mod signatures;
 
 use std::rc::Rc;
+
+use detection::settings::{Row, below};
 
 use super::Config;
 use super::kind::{Kind, Wrong};
@@ -46,7 +48,7 @@ struct Section(String);
 
 impl Section {
     fn field<'a>(&self, key: &str, doc: &str, kind: impl Kind + 'a) -> Field<'a> {
-        field(&path(&self.0, key), doc, kind)
+        field(&below(&self.0, key), doc, kind)
     }
 }
 
@@ -72,9 +74,14 @@ impl<'a> Fields<'a> {
         self.fields.extend(fields);
     }
 
+    /// Adds the rows of a section that another crate declares.
+    pub(super) fn declared(&mut self, rows: Vec<Row<'a>>, scopes: &Rc<[String]>) {
+        self.extend(declared::fields(rows, scopes));
+    }
+
     /// The path of `key` below this section.
     pub(super) fn path(&self, key: &str) -> String {
-        path(&self.section.0, key)
+        below(&self.section.0, key)
     }
 }
 
@@ -82,11 +89,6 @@ impl<'a> From<Fields<'a>> for Vec<Field<'a>> {
     fn from(fields: Fields<'a>) -> Self {
         fields.fields
     }
-}
-
-/// The path of `key` below `at`; either can be empty.
-fn path(at: &str, key: &str) -> String {
-    if at.is_empty() || key.is_empty() { format!("{at}{key}") } else { format!("{at}.{key}") }
 }
 
 pub(super) fn field<'a>(path: &str, doc: &str, kind: impl Kind + 'a) -> Field<'a> {

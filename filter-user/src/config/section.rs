@@ -12,6 +12,8 @@
 ///   this one.
 /// - `key: Type = default => sections "path";` for sections that the administrator names, each with its name under
 ///   this path.
+/// - `key: Type = default => declared "path";` for a section that another crate declares, with a macro like this one
+///   ([`detection::settings::section`]).
 /// - `key: Type = default => rows function;` for settings whose type another crate declares. The function
 ///   gets the field and the names of the port classes.
 ///
@@ -34,6 +36,7 @@ macro_rules! section {
                 $(, $doc:literal $(+ $more:expr)?, $kind:ident($($argument:expr),* $(,)?))?
                 $(=> section $path:literal)?
                 $(=> sections $paths:literal)?
+                $(=> declared $declared:literal)?
                 $(=> rows $rows:path)?;
             )+
         }
@@ -69,6 +72,7 @@ macro_rules! section {
                         let at = all.path(&format!("{}.{name}", $paths));
                         all.extend(section.fields(&at, $scopes));
                     })?
+                    $(all.declared($key.rows(&all.path($declared)), $scopes);)?
                     $(all.extend($rows($key, $scopes));)?
                 )+
                 all.into()

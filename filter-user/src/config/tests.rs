@@ -152,7 +152,7 @@ paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
     let udp: Vec<u16> = config.sip.udp.iter().flat_map(|range| range.ports()).collect();
     assert_eq!(udp, [5060, 5070, 5071, 5072]);
     assert!(config.sip.tcp.is_empty());
-    let Exposure { trusted, closed, dry_run } = config.exposure;
+    let Exposure { trusted, closed, dry_run, .. } = config.exposure;
     let names =
         |services: Vec<Service>| services.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(

@@ -207,7 +207,10 @@ mod tests {
 
     fn exposure(trusted: &[&str], closed: &[&str], dry_run: bool) -> Exposure {
         let all = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
-        Exposure { trusted: all(trusted), closed: all(closed), dry_run }
+        let mut exposure = Exposure::default();
+        (exposure.trusted, exposure.closed, exposure.dry_run) =
+            (all(trusted), all(closed), dry_run);
+        exposure
     }
 
     fn at(second: u64) -> KernelTime {

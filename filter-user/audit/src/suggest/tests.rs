@@ -112,7 +112,7 @@ fn the_configuration_is_complete_and_can_be_read() {
     facts.exposure = Exposure {
         trusted: vec!["ssh".parse().unwrap(), "rabbitmq".parse().unwrap()],
         closed: vec!["postgresql".parse().unwrap()],
-        dry_run: false,
+        ..Exposure::DEFAULT
     };
     let expected =
         "exposure:\n  trusted: [ssh, rabbitmq, wazo-confd]\n  closed: [postgresql, 7777/tcp]\n";

@@ -3,27 +3,20 @@ use std::collections::{HashMap, HashSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::settings::{GuessingSettings, Increment, Unproven, Weights};
+use crate::settings::{GuessingSettings, Unproven, Weights};
 
 const SECOND: u64 = 1_000_000_000;
 
 fn settings(maxretry: u32, findtime: u64) -> JailSettings {
     JailSettings {
-        enabled: true,
         maxretry,
         weights: Some(Weights::ASTERISK),
-        maxaccounts: 0,
         findtime: Duration::from_secs(findtime),
         bantime: Duration::from_hours(1),
         ignoreip: vec!["198.51.100.0/24".parse().unwrap()],
-        ignore_names: Vec::new(),
         scope: Scope::Sip,
-        unproven_scope: Some(Scope::Sip),
         unproven: Unproven::Ban,
-        increment: Increment::OFF,
-        guessing: GuessingSettings::OFF,
-        filter: None,
-        own: None,
+        ..JailSettings::DEFAULT
     }
 }
 

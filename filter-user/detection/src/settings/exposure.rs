@@ -7,16 +7,26 @@ use std::str::FromStr;
 use filter_common::abi::{OPEN_TO_KNOWN, OPEN_TO_REPLIES, OPEN_TO_TRUSTED};
 
 use super::ports::{PortRange, SipPorts};
+use super::section;
 
-/// The services that are not open to everybody, and the sources to which they are open.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Exposure {
-    /// Open to trusted sources alone.
-    pub trusted: Vec<Service>,
-    /// Open to nobody.
-    pub closed: Vec<Service>,
-    /// Whether packets to them are only counted and still pass.
-    pub dry_run: bool,
+section! {
+    /// The services that are not open to everybody, and the sources to which they are open.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Exposure {
+        trusted: Vec<Service> = Vec::new(),
+            "The services that are open to `trusted` networks only, by name or as `8080/tcp`. New TCP \
+             connections and UDP packets of all others are dropped; connections that exist, and UDP \
+             replies to the host, are not. Known peers may still use `sip` and `rtp`. The names are "
+                + format!("{}.", names().collect::<Vec<_>>().join(", ")),
+            Services();
+        closed: Vec<Service> = Vec::new(),
+            "The services that are open to nobody, not even to `trusted` networks. The host's own \
+             connections over loopback are not affected.",
+            Services();
+        dry_run: bool = false,
+            "Count the packets that `exposure` would drop, but let them pass.",
+            Flag();
+    }
 }
 
 /// A service, by its name or its ports.
@@ -288,7 +298,7 @@ mod tests {
         let exposure = Exposure {
             trusted: vec!["sip".parse().unwrap(), "5432/tcp".parse().unwrap()],
             closed: vec!["postgresql".parse().unwrap()],
-            dry_run: false,
+            ..Exposure::DEFAULT
         };
         let guard = |tcp, port, open_to| PortGuard { tcp, range: PortRange::single(port), open_to };
         let expected = [
@@ -306,7 +316,7 @@ mod tests {
         let exposure = Exposure {
             trusted: services(&["sip", "rtp", "ssh", "5060/udp", "5060-5061/udp"]),
             closed: services(&["rabbitmq"]),
-            dry_run: false,
+            ..Exposure::DEFAULT
         };
         let to = |is_trusted, is_known| {
             let all = exposure.closed_to(is_trusted, is_known, &sip()).into_iter();
@@ -326,7 +336,7 @@ mod tests {
             let services =
                 |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
             let (trusted, closed) = (services(trusted), services(closed));
-            Exposure { trusted, closed, dry_run: false }.guards(&sip())
+            Exposure { trusted, closed, ..Exposure::DEFAULT }.guards(&sip())
         };
         let udp = |first, last, known: bool| {
             let range = PortRange { first, last };

@@ -2,32 +2,37 @@
 
 use std::time::Duration;
 
-/// How slow guessing and guessing from many sources are detected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GuessingSettings {
-    /// How long a failure counts, to within an eighth.
-    pub findtime: Duration,
-    /// How many failures of one source, or on one account, are too many; 0 disables this. At most 500:
-    /// higher numbers are not counted.
-    pub maxretry: u32,
-    /// How many sources the failures on one account must come from.
-    pub sources: u32,
-    /// Of these sources, one is banned after this many failures of its own on the account.
-    pub each: u32,
-    /// How many accounts with failures of one source are too many, and a tenth of them afterwards; 0 disables
-    /// this.
-    pub maxaccounts: u32,
+use super::section;
+
+section! {
+    /// How slow guessing and guessing from many sources are detected.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct GuessingSettings {
+        findtime: Duration = Duration::from_hours(7 * 24),
+            "How long a failure counts for the settings in this section, with a precision of one \
+             eighth of that time.",
+            Time(Duration::from_hours(1)..=Duration::from_hours(30 * 24));
+        // Higher numbers are not counted.
+        maxretry: u32 = 0,
+            "How many failures ban a source, and how many on one account mark the account as \
+             attacked; 0 disables both.",
+            Count(0..=500, "failures");
+        sources: u32 = 5,
+            "From how many sources the failures on an attacked account must come.",
+            Count(1..=200, "sources");
+        each: u32 = 3,
+            "How many failures on an attacked account ban a source that made them.",
+            Count(1..=100, "failures");
+        maxaccounts: u32 = 0,
+            "Failures on this many different accounts ban a source, and then on each tenth as many more; 0 \
+             disables this.",
+            Count(0..=200, "accounts");
+    }
 }
 
 impl GuessingSettings {
     /// Disables the detection of guessing.
-    pub const OFF: Self = Self {
-        findtime: Duration::from_hours(7 * 24),
-        maxretry: 0,
-        sources: 5,
-        each: 3,
-        maxaccounts: 0,
-    };
+    pub const OFF: Self = Self::DEFAULT;
 
     /// For SIP: a phone has a few accounts, and the first success of any phone clears its address.
     pub const SIP: Self = Self { maxaccounts: 20, ..Self::OFF };

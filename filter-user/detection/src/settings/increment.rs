@@ -4,43 +4,45 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::section;
 use crate::duration;
 
 /// The most multipliers of one jail.
 pub const MULTIPLIERS_MAX: usize = 64;
 
-/// The settings of a jail whose names begin with `bantime.`, as in fail2ban's `jail.conf`. fail2ban's
-/// `bantime.formula` is not among them: it is a Python expression.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Increment {
-    /// Whether a ban grows with the number of earlier ones.
-    pub enabled: bool,
-    /// A factor for the grown time.
-    pub factor: Factor,
-    /// The longest time, before `rndtime` is added.
-    pub maxtime: Duration,
-    /// The upper bound of a random time that is added, so that nobody can predict when a ban ends.
-    pub rndtime: Duration,
-    /// The factors for `bantime`, by the number of earlier bans; the last one applies to all further
-    /// bans. If empty, the time doubles with each ban.
-    pub multipliers: Vec<u32>,
-    /// Whether the bans of all jails count.
-    pub overalljails: bool,
-    /// Whether bans for failures with a forgeable source count and grow.
-    pub unproven: bool,
+section! {
+    /// The settings of a jail whose names begin with `bantime.`, as in fail2ban's `jail.conf`, with its defaults.
+    /// fail2ban's `bantime.formula` is not among them: it is a Python expression.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Increment {
+        enabled: bool = false,
+            "Make each ban longer than the one before: `bantime * 2^N * factor`, where N is the \
+             number of earlier bans, at most 20.",
+            Flag() as increment;
+        factor: Factor = Factor::ONE,
+            "The factor by which the longer ban time is multiplied.",
+            Factor();
+        maxtime: Duration = duration::MAX,
+            "The longest that a ban grows to.",
+            Time(Duration::from_secs(1)..=duration::MAX);
+        // So that nobody can predict when a ban ends.
+        rndtime: Duration = Duration::ZERO,
+            "The upper bound of a random time that is added.",
+            Time(Duration::ZERO..=duration::MAX);
+        multipliers: Vec<u32> = Vec::new(),
+            "The multipliers to use instead of 2^N, from N = 0. The last one also applies to \
+             every later ban.",
+            Multipliers();
+        overalljails: bool = false, "Count the earlier bans by all jails.", Flag();
+        unproven: bool = false,
+            "Count and lengthen unproven bans too, whose source may be forged.",
+            Flag();
+    }
 }
 
 impl Increment {
-    /// fail2ban's defaults.
-    pub const OFF: Self = Self {
-        enabled: false,
-        factor: Factor::ONE,
-        maxtime: duration::MAX,
-        rndtime: Duration::ZERO,
-        multipliers: Vec::new(),
-        overalljails: false,
-        unproven: false,
-    };
+    /// Bans do not grow.
+    pub const OFF: Self = Self::DEFAULT;
 }
 
 /// A positive number, exact to a thousandth.

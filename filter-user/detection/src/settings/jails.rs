@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{
-    GuessingSettings, Increment, JailSettings, OwnJail, PortClasses, Scope, Unproven, Weights,
-};
+use super::{GuessingSettings, JailSettings, OwnJail, PortClasses, Scope, Weights};
 use crate::duration::snippet;
 
 /// A built-in jail, which exists without being configured.
@@ -14,7 +12,7 @@ struct BuiltIn {
     name: &'static str,
     /// Its number in the kernel's entries, which never changes.
     number: u8,
-    settings: JailSettings,
+    settings: fn() -> JailSettings,
 }
 
 /// The jail that counts the bans by the others.
@@ -50,85 +48,54 @@ static BUILT_IN: [BuiltIn; 4] = [
     BuiltIn {
         name: "asterisk-wazo",
         number: 0,
-        settings: JailSettings {
-            enabled: true,
+        settings: || JailSettings {
             maxretry: 15,
             weights: Some(Weights::ASTERISK),
             maxaccounts: 10,
             findtime: Duration::from_mins(10),
             bantime: Duration::from_hours(1),
-            ignoreip: Vec::new(),
-            ignore_names: Vec::new(),
             scope: Scope::Sip,
             unproven_scope: Some(Scope::Sip),
-            unproven: Unproven::Throttle,
-            increment: Increment::OFF,
             guessing: GuessingSettings::SIP,
-            filter: None,
-            own: None,
+            ..JailSettings::DEFAULT
         },
     },
     BuiltIn {
         name: "sshd",
         number: 1,
-        settings: JailSettings {
-            enabled: true,
+        settings: || JailSettings {
             maxretry: 5,
-            weights: None,
-            maxaccounts: 0,
             findtime: Duration::from_mins(10),
             bantime: Duration::from_mins(10),
-            ignoreip: Vec::new(),
-            ignore_names: Vec::new(),
             scope: PortClasses::SSH,
             unproven_scope: Some(PortClasses::SSH),
-            unproven: Unproven::Throttle,
-            increment: Increment::OFF,
             guessing: GuessingSettings::LOGINS,
-            filter: None,
-            own: None,
+            ..JailSettings::DEFAULT
         },
     },
     BuiltIn {
         name: "wazo-provd",
         number: 2,
-        settings: JailSettings {
-            enabled: true,
+        settings: || JailSettings {
             maxretry: 10,
-            weights: None,
-            maxaccounts: 0,
             findtime: Duration::from_mins(1),
             bantime: Duration::from_mins(10),
-            ignoreip: Vec::new(),
-            ignore_names: Vec::new(),
             scope: PortClasses::PROVISIONING,
             unproven_scope: Some(PortClasses::PROVISIONING),
-            unproven: Unproven::Throttle,
-            increment: Increment::OFF,
-            guessing: GuessingSettings::OFF,
-            filter: None,
-            own: None,
+            ..JailSettings::DEFAULT
         },
     },
     BuiltIn {
         name: RECIDIVE,
         number: 3,
-        settings: JailSettings {
+        settings: || JailSettings {
             enabled: false,
             maxretry: 5,
-            weights: None,
-            maxaccounts: 0,
             findtime: Duration::from_hours(24),
             bantime: Duration::from_hours(7 * 24),
-            ignoreip: Vec::new(),
-            ignore_names: Vec::new(),
             scope: Scope::All,
             unproven_scope: None,
-            unproven: Unproven::Throttle,
-            increment: Increment::OFF,
-            guessing: GuessingSettings::OFF,
-            filter: None,
-            own: None,
+            ..JailSettings::DEFAULT
         },
     },
 ];
@@ -140,7 +107,7 @@ pub fn built_in_jails() -> impl Iterator<Item = (u8, &'static str)> {
 
 /// The jails of an empty configuration.
 pub fn defaults() -> BTreeMap<&'static str, JailSettings> {
-    BUILT_IN.iter().map(|jail| (jail.name, jail.settings.clone())).collect()
+    BUILT_IN.iter().map(|jail| (jail.name, (jail.settings)())).collect()
 }
 
 /// The most jails of your own.
@@ -150,26 +117,9 @@ pub const OWN_JAILS_MAX: usize = 64;
 const NAME_MAX: usize = 32;
 
 impl JailSettings {
-    /// A jail of your own, with fail2ban's defaults. Failures with a forgeable source do not close
-    /// everything that it can close.
+    /// A jail of your own.
     pub fn own() -> Self {
-        Self {
-            enabled: true,
-            maxretry: 5,
-            findtime: Duration::from_mins(10),
-            bantime: Duration::from_mins(10),
-            ignoreip: Vec::new(),
-            ignore_names: Vec::new(),
-            scope: Scope::All,
-            unproven_scope: Some(Scope::Sip),
-            unproven: Unproven::Throttle,
-            increment: Increment::OFF,
-            weights: None,
-            maxaccounts: 0,
-            guessing: GuessingSettings::OFF,
-            filter: None,
-            own: Some(OwnJail::default()),
-        }
+        Self { own: Some(OwnJail::DEFAULT), ..Self::DEFAULT }
     }
 }
 

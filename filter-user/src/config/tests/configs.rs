@@ -220,6 +220,7 @@ fn increments() -> impl Strategy<Value = Increment> {
             multipliers,
             overalljails,
             unproven,
+            ..Increment::DEFAULT
         },
     )
 }
@@ -258,8 +259,7 @@ fn jail_settings() -> impl Strategy<Value = JailSettings> {
                     findtime: findtime.max(Duration::from_hours(1)),
                     ..GuessingSettings::SIP
                 },
-                filter: None,
-                own: None,
+                ..JailSettings::DEFAULT
             }
         })
 }
@@ -270,7 +270,7 @@ fn own_jails() -> impl Strategy<Value = OwnJail> {
     let terms = "[A-Z_]{1,8}=[a-z. -]{0,8}x( [+] _[A-Z]{1,4}=[a-z]{1,4})?";
     let matches = terms.prop_filter_map("terms", |text| text.parse().ok());
     (vec(logs, 1..4), vec(matches, 0..3), any::<bool>())
-        .prop_map(|(log, journal, proven)| OwnJail { log, journal, proven })
+        .prop_map(|(log, journal, proven)| OwnJail { log, journal, proven, ..OwnJail::DEFAULT })
 }
 
 fn own_jail(like: &JailSettings, own: OwnJail) -> JailSettings {
@@ -310,18 +310,20 @@ fn limits() -> impl Strategy<Value = Limits> {
             )| {
                 Limits {
                     source,
-                    prefix: PrefixLimits { ipv4, ipv6, classes },
+                    prefix: PrefixLimits { ipv4, ipv6, classes, ..PrefixLimits::DEFAULT },
                     shared,
                     tcp_bytes: ByteLimits {
                         connection,
                         source: of_source,
                         prefix: of_prefix,
                         shared: of_all,
+                        ..ByteLimits::DEFAULT
                     },
                     known,
                     greylist,
                     admitted,
-                    flood: Flood { after, ban },
+                    flood: Flood { after, ban, ..Flood::DEFAULT },
+                    ..Limits::DEFAULT
                 }
             },
         )
@@ -349,6 +351,7 @@ fn exposures() -> impl Strategy<Value = Exposure> {
         trusted,
         closed,
         dry_run,
+        ..Exposure::DEFAULT
     })
 }
 

@@ -125,7 +125,7 @@ fn two_hundred_phones_behind_one_address_register_at_once() {
 
 #[test]
 fn narrower_limits_would_not_do() {
-    let tight = Limit::a_second(1, 20);
+    let tight = limit(1, 20);
     let source = ClassLimits { register: tight, ..Limits::default().source };
     let mut filter = Filter::new(&Limits { source, ..Limits::default() });
     let registered = register(&mut filter, &[1000 * SECOND; 200], MILLI);
