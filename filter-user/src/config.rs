@@ -17,6 +17,7 @@ mod fleet;
 mod geo;
 mod kind;
 mod load;
+mod memory;
 mod names;
 mod paths;
 mod protect;
@@ -24,6 +25,7 @@ mod render;
 mod safety;
 mod schema;
 mod section;
+mod signatures;
 mod sources;
 mod suggest;
 #[cfg(test)]
@@ -47,26 +49,28 @@ pub use self::fleet::{Fleet, FleetAccept, FleetHost, FleetServer, Publish, SERVE
 pub use self::geo::{DATABASES_MAX, Geo};
 pub use self::kind::LIST_MAX;
 pub use self::load::{FILE_MAX, Loaded, Overrides, SetBy};
+pub use self::memory::{Offenders, Peers};
 pub use self::paths::Paths;
 pub use self::protect::Protect;
 pub use self::render::Setting;
 pub use self::safety::{Confirm, Watchdog};
-use self::schema::{declared, escalation, memory, ports, signatures};
+use self::schema::declared;
 use self::section::section;
+pub use self::signatures::Signatures;
 pub use self::sources::{AmiSource, AsteriskSource, Sources, SshdLog, SshdSource};
 pub(crate) use self::yaml::has_value;
 
 pub use datapath::settings::{
-    ByteLimits, ClassLimits, Flood, Limit, Limits, Mode, Peers, PrefixLimits, Rate, Signatures,
-    USER_AGENT_MAX, USER_AGENTS_MAX, UserAgent,
+    ByteLimits, ClassLimits, Flood, Limit, Limits, Mode, PrefixLimits, Rate, USER_AGENT_MAX,
+    USER_AGENTS_MAX, UserAgent,
 };
 use detection::ban::Roster;
 use detection::escalation::Bounds;
 pub use detection::settings::{
     Escalation, Exposure, Factor, FilterName, GuessingSettings, HOST_NAMES_MAX, HostName,
     Increment, JailSettings, JournalMatch, LOGS_MAX, LogPattern, MULTIPLIERS_MAX, OWN_JAILS_MAX,
-    Offenders, OwnJail, PORT_CLASSES_MAX, PortClass, PortClasses, PortGuard, PortRange, RECIDIVE,
-    Scope, Service, SipPorts, Thresholds, Unproven, Weights, built_in_jails, intern, services,
+    OwnJail, PORT_CLASSES_MAX, PortClass, PortClasses, PortGuard, PortRange, RECIDIVE, Scope,
+    Service, SipPorts, Thresholds, Unproven, Weights, built_in_jails, intern, services,
 };
 
 /// The configuration file, unless the command line names another.
@@ -99,12 +103,9 @@ section! {
         /// Which of the addresses that the host depends on no jail may ban.
         protect: Protect = Protect::default() => section "protect";
         /// The ports that carry SIP.
-        sip: SipPorts = SipPorts {
-            udp: vec![PortRange::single(5060)],
-            tcp: vec![PortRange::single(5060), PortRange::single(5061)],
-        } => rows ports::sip;
+        sip: SipPorts = SipPorts::default() => declared "sip";
         /// Other ports, by name.
-        ports: PortClasses = PortClasses::default() => rows ports::classes;
+        ports: PortClasses = PortClasses::default() => declared "ports";
         /// Services that are not open to everybody.
         exposure: Exposure = Exposure::default() => declared "exposure";
         ipv6_prefix: u8 = 64,
@@ -121,14 +122,13 @@ section! {
         /// How the first start on a host is confirmed.
         confirm: Confirm = Confirm::default() => section "confirm";
         /// Peers that have proven themselves.
-        peers: Peers = Peers { remember: Duration::from_hours(2) } => rows memory::peers;
+        peers: Peers = Peers::default() => section "peers";
         /// Sources that were banned before.
-        offenders: Offenders =
-            Offenders { remember: Duration::from_hours(30 * 24) } => rows memory::offenders;
+        offenders: Offenders = Offenders::default() => section "offenders";
         /// When networks are banned for the offenders in them.
-        escalation: Escalation = Escalation::default() => rows escalation::fields;
+        escalation: Escalation = Escalation::default() => declared "escalation";
         /// The signatures of scanners.
-        signatures: Signatures = Signatures::default() => rows signatures::fields;
+        signatures: Signatures = Signatures::default() => section "signatures";
         /// The jails by name, enabled or not: the built-in ones and your own.
         jails: BTreeMap<&'static str, JailSettings> =
             detection::settings::defaults() => rows declared::jails;

@@ -51,7 +51,7 @@ pub(super) fn config(
         (settings.limits.greylist, FLAG_GREYLIST),
         (!settings.guarded.ports.is_empty(), FLAG_GUARDED),
         (settings.guarded.dry_run, FLAG_EXPOSURE_DRY_RUN),
-        (!settings.signatures.user_agents.is_empty(), FLAG_SIGNATURES),
+        (!settings.user_agents.is_empty(), FLAG_SIGNATURES),
     ];
     Config {
         abi_version: ABI_VERSION,
@@ -61,7 +61,7 @@ pub(super) fn config(
         jiffies_epoch: clocks.epoch,
         tick: clocks.tick,
         maintenance_until: old.maintenance_until,
-        known_for: nanoseconds(settings.peers.remember),
+        known_for: nanoseconds(settings.known_for),
         ban_lines,
         cache_lines,
         prefix_bytes: prefix_bytes(settings.limits.tcp_bytes.prefix, old.maintenance_until, now),

@@ -110,8 +110,8 @@ impl Kernel {
     pub fn configure(&mut self, settings: &Settings) -> Result<()> {
         let old = self.config.get()?;
         self.trusted_by_route = settings.trusted_by_route;
-        self.user_agents.clone_from(&settings.signatures.user_agents);
-        self.peers.remember = settings.peers.remember;
+        self.user_agents.clone_from(&settings.user_agents);
+        self.peers.remember = settings.known_for;
         self.prefix_bytes = settings.limits.tcp_bytes.prefix;
         self.heart.set_after(settings.unattended_after);
         self.write(settings, Clocks { epoch: old.jiffies_epoch, tick: old.tick })
@@ -122,7 +122,7 @@ impl Kernel {
         self.port_settings =
             (settings.sip.clone(), settings.ports.clone(), settings.guarded.clone());
         self.write_ports()?;
-        configure::write_signatures(&mut self.signatures, &settings.signatures.user_agents)?;
+        configure::write_signatures(&mut self.signatures, &settings.user_agents)?;
         let old = self.config.get()?;
         let lines = (self.bans.lines(), self.bans.cache_lines());
         self.config.set(&configure::config(settings, &old, clocks, lines, clock::now()))

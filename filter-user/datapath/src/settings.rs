@@ -15,7 +15,7 @@ use detection::settings::{PortClasses, PortGuard, SipPorts};
 use ipnet::IpNet;
 
 pub use self::limits::{ByteLimits, ClassLimits, Flood, Limit, Limits, PrefixLimits};
-pub use self::signatures::{Signatures, USER_AGENT_MAX, USER_AGENTS_MAX, UserAgent};
+pub use self::signatures::{USER_AGENT_MAX, USER_AGENTS_MAX, UserAgent};
 
 /// The settings of the kernel's part.
 #[derive(Clone, Debug)]
@@ -45,9 +45,9 @@ pub struct Settings {
     /// The limits of packets.
     pub limits: Limits,
     /// How long known peers are remembered.
-    pub peers: Peers,
+    pub known_for: Duration,
     /// The User-Agents of scanners.
-    pub signatures: Signatures,
+    pub user_agents: Vec<UserAgent>,
     /// How long the controller may be silent before the filter counts as unattended; `None`: for ever.
     pub unattended_after: Option<Duration>,
     /// The number of IPv4 addresses that can be banned.
@@ -105,11 +105,4 @@ impl FromStr for Mode {
             .find(|mode| mode.as_str() == text)
             .ok_or_else(|| "use `auto`, `native` or `generic`".to_owned())
     }
-}
-
-/// The settings of known peers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peers {
-    /// How long a peer stays known after it last proved itself.
-    pub remember: Duration,
 }

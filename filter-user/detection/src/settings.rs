@@ -42,13 +42,6 @@ pub use self::rate::Rate;
 pub use self::rows::{Row, Value, below, section};
 pub use self::weights::Weights;
 
-/// The history of bans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offenders {
-    /// How long a ban, and all before it, count after it has ended.
-    pub remember: Duration,
-}
-
 section! {
     /// A jail's settings, by the names that fail2ban gave them. The defaults are those of a jail of your own.
     #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,10 +4,6 @@
 //! crate declares it. Reading, suggestions, the effective configuration and the reference file all walk this table.
 
 pub(super) mod declared;
-pub(super) mod escalation;
-pub(super) mod memory;
-pub(super) mod ports;
-pub(super) mod signatures;
 
 use std::rc::Rc;
 
@@ -43,30 +39,22 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     config.fields("", &scopes)
 }
 
-/// The path that several settings share.
-struct Section(String);
-
-impl Section {
-    fn field<'a>(&self, key: &str, doc: &str, kind: impl Kind + 'a) -> Field<'a> {
-        field(&below(&self.0, key), doc, kind)
-    }
-}
-
 /// The rows of a section.
 pub(super) struct Fields<'a> {
-    section: Section,
+    at: String,
     fields: Vec<Field<'a>>,
 }
 
 impl<'a> Fields<'a> {
     /// None yet, below this path.
     pub(super) fn below(at: &str) -> Self {
-        Self { section: Section(at.to_owned()), fields: Vec::new() }
+        Self { at: at.to_owned(), fields: Vec::new() }
     }
 
     /// Adds the row of a setting.
     pub(super) fn add(&mut self, key: &str, doc: &str, kind: impl Kind + 'a) {
-        self.fields.push(self.section.field(key, doc, kind));
+        let (path, doc) = (self.path(key), doc.to_owned());
+        self.fields.push(Field { path, doc, kind: Box::new(kind) });
     }
 
     /// Adds rows with whole paths.
@@ -81,7 +69,7 @@ impl<'a> Fields<'a> {
 
     /// The path of `key` below this section.
     pub(super) fn path(&self, key: &str) -> String {
-        below(&self.section.0, key)
+        below(&self.at, key)
     }
 }
 
@@ -89,10 +77,6 @@ impl<'a> From<Fields<'a>> for Vec<Field<'a>> {
     fn from(fields: Fields<'a>) -> Self {
         fields.fields
     }
-}
-
-pub(super) fn field<'a>(path: &str, doc: &str, kind: impl Kind + 'a) -> Field<'a> {
-    Field { path: path.to_owned(), doc: doc.to_owned(), kind: Box::new(kind) }
 }
 
 impl Field<'_> {

@@ -14,8 +14,8 @@
 ///   this path.
 /// - `key: Type = default => declared "path";` for a section that another crate declares, with a macro like this one
 ///   ([`detection::settings::section`]).
-/// - `key: Type = default => rows function;` for settings whose type another crate declares. The function
-///   gets the field and the names of the port classes.
+/// - `key: Type = default => rows function;` for other settings. The function gets the field and the names of the
+///   port classes.
 ///
 /// A section that needs the names of the port classes names them in parentheses.
 ///

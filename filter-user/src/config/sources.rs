@@ -8,7 +8,7 @@ use std::str::FromStr;
 use detection::register::{self, LogSetting, Reads, SOURCES, Source};
 
 use super::kind;
-use super::schema::{Field, field};
+use super::schema::{Field, Fields};
 use super::section::section;
 
 section! {
@@ -132,13 +132,13 @@ fn log_fields<'a>(
     logs: &'a mut BTreeMap<&'static str, PathBuf>,
     _scopes: &Rc<[String]>,
 ) -> Vec<Field<'a>> {
-    let fields = logs.iter_mut().filter_map(|(name, path)| {
-        match register::source(name).map(|source| source.reads) {
-            Some(Reads::Log(LogSetting { section, doc, .. })) => {
-                Some(field(&format!("sources.{section}.log"), doc, kind::Path(path)))
-            }
-            _ => None,
+    let mut fields = Fields::below("sources");
+    for (name, path) in logs {
+        if let Some(Reads::Log(LogSetting { section, doc, .. })) =
+            register::source(name).map(|source| source.reads)
+        {
+            fields.add(&format!("{section}.log"), doc, kind::Path(path));
         }
-    });
-    fields.collect()
+    }
+    fields.into()
 }

@@ -14,21 +14,6 @@ pub const USER_AGENTS_MAX: usize = 256;
 /// Shorter beginnings, such as `SIP*` or `Sn*`, would match phones.
 const PREFIX_MIN: usize = 4;
 
-/// The signatures whose packets are dropped. They do not ban, because over UDP anybody can forge another
-/// address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signatures {
-    /// User-Agents of scanners.
-    pub user_agents: Vec<UserAgent>,
-}
-
-impl Default for Signatures {
-    fn default() -> Self {
-        let known = |&(text, is_prefix): &(&str, bool)| UserAgent { text: text.into(), is_prefix };
-        Self { user_agents: SCANNERS.iter().map(known).collect() }
-    }
-}
-
 /// Scanners that name themselves, and whether more text may follow, usually a version. Tools that also
 /// monitor hosts (sipsak, `SIPp`) and phones whose names attackers use (eyeBeam) are left out.
 static SCANNERS: [(&str, bool); 15] = [
@@ -57,6 +42,12 @@ pub struct UserAgent {
 }
 
 impl UserAgent {
+    /// Those of scanners that name themselves.
+    pub fn of_scanners() -> Vec<Self> {
+        let known = |&(text, is_prefix): &(&str, bool)| Self { text: text.into(), is_prefix };
+        SCANNERS.iter().map(known).collect()
+    }
+
     /// The text to compare, in lower case: 1 to [`USER_AGENT_MAX`] bytes of printable ASCII.
     pub fn folded(&self) -> String {
         self.text.to_ascii_lowercase()

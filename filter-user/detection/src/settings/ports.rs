@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::{Row, Value, below};
 use crate::duration::snippet;
 
 /// The most names besides `sip` and `all`: the kernel keeps the scopes of a ban in one byte.
@@ -116,6 +117,27 @@ pub struct SipPorts {
     pub tcp: Vec<PortRange>,
 }
 
+impl Default for SipPorts {
+    fn default() -> Self {
+        Self {
+            udp: vec![PortRange::single(5060)],
+            tcp: vec![PortRange::single(5060), PortRange::single(5061)],
+        }
+    }
+}
+
+impl SipPorts {
+    /// Its settings, which are below the path `at`.
+    pub fn rows(&mut self, at: &str) -> Vec<Row<'_>> {
+        let udp = "The UDP ports that carry SIP. Write a range as `\"5060-5070\"`.";
+        let tcp = "The TCP ports that carry SIP, with or without TLS.";
+        vec![
+            Row { path: below(at, "udp"), doc: udp.to_owned(), value: Value::Ports(&mut self.udp) },
+            Row { path: below(at, "tcp"), doc: tcp.to_owned(), value: Value::Ports(&mut self.tcp) },
+        ]
+    }
+}
+
 /// Ports that a ban can close together, under one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortClass {
@@ -208,6 +230,19 @@ impl PortClasses {
     /// The classes, to set their ports.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut PortClass> {
         self.0.iter_mut()
+    }
+
+    /// Its settings, which are below the path `at`.
+    pub fn rows(&mut self, at: &str) -> Vec<Row<'_>> {
+        let rows = self.iter_mut().flat_map(|PortClass { name, udp, tcp }| {
+            let row = |key, transport, ports| Row {
+                path: below(at, &format!("{name}.{key}")),
+                doc: format!("The {transport} ports that a ban of scope {name} closes."),
+                value: Value::Ports(ports),
+            };
+            [row("udp", "UDP", udp), row("tcp", "TCP", tcp)]
+        });
+        rows.collect()
     }
 
     /// Adds a class without ports, unless one with this name exists.

@@ -9,7 +9,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{
-    Factor, FilterName, HostName, JournalMatch, LogPattern, Rate, Scope, Service, Unproven,
+    Factor, FilterName, HostName, JournalMatch, LogPattern, PortRange, Rate, Scope, Service,
+    Unproven,
 };
 
 /// A setting: the row that a line of [`section!`] becomes.
@@ -50,6 +51,8 @@ pub enum Value<'a> {
     OptionalScope(&'a mut Option<Scope>),
     /// What becomes of an unproven ban.
     Unproven(&'a mut Unproven),
+    /// Ports.
+    Ports(&'a mut Vec<PortRange>),
     /// Services.
     Services(&'a mut Vec<Service>),
     /// A fail2ban filter, or none.

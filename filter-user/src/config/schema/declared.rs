@@ -38,6 +38,7 @@ fn kind<'a>(value: Value<'a>, scopes: &Rc<[String]>) -> Box<dyn Kind + 'a> {
         Value::Scope(field) => Box::new(kind::Scope(field, Rc::clone(scopes))),
         Value::OptionalScope(field) => Box::new(kind::OptionalScope(field, Rc::clone(scopes))),
         Value::Unproven(field) => Box::new(kind::Choice(field, &Unproven::ALL, Unproven::as_str)),
+        Value::Ports(field) => Box::new(kind::Ports(field)),
         Value::Services(field) => Box::new(kind::Services(field)),
         Value::Filter(field) => {
             let expected = "a fail2ban filter, or `\"\"` for none";
