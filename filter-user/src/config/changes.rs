@@ -55,22 +55,7 @@ impl Config {
             fleet,
             paths,
             // The rest takes effect at once.
-            dry_run: _,
-            trusted: _,
-            trusted_names: _,
-            trusted_by_route: _,
-            protect: _,
-            sip: _,
-            exposure: _,
-            limits: _,
-            watchdog: _,
-            confirm: _,
-            peers: _,
-            geo: _,
-            signatures: _,
-            jails: _,
-            alerts: _,
-            actions: _,
+            ..
         } = self.clone();
         let same_scopes = self.ports == new.ports;
         let jails = self.jails.iter().map(|(name, old)| {

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::render::flow;
 use super::schema::{self, Field};
-use detection::settings;
+use detection::settings::{self, built_in_jails};
 
 use super::{Action, Alert, Config, Feed};
 
@@ -47,11 +47,11 @@ jails:
 Write a duration as `90s`, `10m`, `1h30m` or `7d`, and a rate as `10/s`, `600/m` or `50/10s`.
 ";
 
-/// The text before the table of jails.
+/// The text before the table of jails. `BUILT_IN` stands for the names of the built-in ones.
 const JAILS: &str = "
 ## Jails
 
-`JAIL` is `asterisk-wazo`, `sshd`, `wazo-provd`, `recidive` or the name of a jail of your own. Not every jail has
+`JAIL` is BUILT_IN or the name of a jail of your own. Not every jail has
 every key; the table of defaults shows which it has.
 ";
 
@@ -170,7 +170,8 @@ fn jail_tables(fields: &[Field<'_>]) -> String {
         }
         defaults.insert((name, key), field.kind.value());
     }
-    let mut text = JAILS.to_owned();
+    let built_in: Vec<String> = built_in_jails().map(|(_, name)| code(name)).collect();
+    let mut text = JAILS.replace("BUILT_IN", &built_in.join(", "));
     text.push_str("\n| setting | description | value | unit | example |\n|---|---|---|---|---|\n");
     for (key, field) in &keys {
         let _infallible = writeln!(

@@ -182,7 +182,7 @@ mod tests {
         let origins: Vec<Origin> = (0..300).map(|n| roster.enlist(&format!("jail-{n}"))).collect();
         assert_eq!(origins.iter().filter(|origin| **origin != Origin::UNKNOWN).count(), 219);
         assert_eq!(roster.name(origins[299]), "unknown");
-        assert_eq!(roster.name(Origin::Jail(4)), "unknown");
+        assert_eq!(roster.name(Origin::Jail(15)), "unknown");
         for origin in origins {
             assert_eq!(Origin::from_number(origin.number()), origin);
         }

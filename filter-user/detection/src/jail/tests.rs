@@ -474,7 +474,7 @@ const GUESSING: GuessingSettings = GuessingSettings {
     maxretry: 6,
     sources: 2,
     each: 3,
-    maxaccounts: 0,
+    ..GuessingSettings::OFF
 };
 
 fn guessed() -> Jail {

@@ -82,10 +82,15 @@ fn sources() -> impl Strategy<Value = Sources> {
         |(asterisk, log, auth_log, provd)| Sources {
             asterisk,
             sshd: SshdSource { log, auth_log, ..SshdSource::default() },
-            logs: BTreeMap::from([(PROVD, provd)]),
-            ..Sources::default()
+            ..with_log(PROVD, provd)
         },
     )
+}
+
+fn with_log(source: &'static str, path: PathBuf) -> Sources {
+    let mut sources = Sources::default();
+    sources.logs.insert(source, path);
+    sources
 }
 
 fn escalations() -> impl Strategy<Value = Escalation> {
@@ -111,6 +116,7 @@ fn escalations() -> impl Strategy<Value = Escalation> {
             scope,
             ipv4,
             ipv6,
+            ..Escalation::default()
         },
     )
 }
@@ -420,11 +426,11 @@ fn configs() -> impl Strategy<Value = Config> {
                     within: if dry_run { Duration::ZERO } else { Duration::from_mins(7) },
                     ..Confirm::default()
                 },
-                peers: Peers { remember: how.2 },
-                offenders: Offenders { remember: how.2 },
+                peers: Peers { remember: how.2, ..Peers::default() },
+                offenders: Offenders { remember: how.2, ..Offenders::default() },
                 protect: Protect { trunks: dry_run, ..Protect::default() },
                 escalation: how.3,
-                signatures: Signatures { user_agents: how.1 },
+                signatures: Signatures { user_agents: how.1, ..Signatures::default() },
                 jails: built_in_jails()
                     .map(|(_, name)| {
                         let weights =

@@ -177,7 +177,7 @@ fn bans_that_can_be_forged_lead_to_the_narrow_scope_at_most() {
     }
     let said = "5 bans within 1d, the last one by asterisk-wazo".to_owned();
     assert_eq!(recidive(&mut controller), [("203.0.113.7".to_owned(), "sip".to_owned(), said)]);
-    let evidence: Vec<bool> =
-        controller.jails.get(3).unwrap().evidence(address).iter().map(|e| e.proven).collect();
+    let recidive = controller.jails.iter().find(|jail| jail.name() == "recidive").unwrap();
+    let evidence: Vec<bool> = recidive.evidence(address).iter().map(|e| e.proven).collect();
     assert_eq!(evidence, [true]);
 }

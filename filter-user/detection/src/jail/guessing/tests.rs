@@ -7,8 +7,7 @@ use super::*;
 const HOUR: u64 = 3600;
 
 fn settings(maxretry: u32, sources: u32, each: u32, maxaccounts: u32) -> GuessingSettings {
-    let findtime = Duration::from_hours(7 * 24);
-    GuessingSettings { findtime, maxretry, sources, each, maxaccounts }
+    GuessingSettings { maxretry, sources, each, maxaccounts, ..GuessingSettings::OFF }
 }
 
 fn at(second: u64) -> KernelTime {
