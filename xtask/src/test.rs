@@ -1,14 +1,14 @@
 //! `cargo xtask test`: lints and every test, with a check that the privileged ones ran.
 
-mod privileged;
+mod pool;
 mod summary;
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::io::{self, IsTerminal as _};
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::build;
 use crate::lint;
@@ -16,8 +16,8 @@ use crate::privilege::Root;
 use crate::setup::{self, For};
 use crate::step::timed;
 use crate::workspace::Workspace;
-use privileged::Outcome;
-use summary::{Summary, Totals};
+use pool::{Executables, Outcome};
+use summary::Summary;
 
 /// A test is listed among the slowest if it took at least this long.
 const SLOW: Duration = Duration::from_secs(5);
@@ -60,16 +60,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
 
     let tests = Tests { workspace: &workspace, ringfence: ringfence.into(), args };
-    let mut totals = timed("test without privileges", || tests.unprivileged())?;
-    if let Some(root) = root {
-        let privileged = timed("test as root", || tests.privileged(root))?;
-        if privileged.ran() == 0 && args.filter.is_none() {
-            bail!("not one privileged test ran");
-        }
-        totals = totals + privileged;
-    } else {
+    let executables = timed("build the tests", || Executables::build(&mut tests.cargo()))?;
+    let outcome = timed("test", || tests.run(root, &executables))?;
+    if root.is_none() {
         println!("The privileged tests were left out.");
+    } else if outcome.privileged == 0 && args.filter.is_none() {
+        bail!("not one privileged test ran");
     }
+    let totals = outcome.summary.totals();
     if totals.ran() == 0 {
         bail!("not one test ran");
     }
@@ -94,36 +92,19 @@ struct Tests<'a> {
 }
 
 impl Tests<'_> {
-    fn unprivileged(&self) -> Result<Totals> {
-        let mut command = self.cargo_test();
-        command.args(&self.args.filter);
-        command.arg("--").args(colour());
-        let mut summary = run_counted(&mut command)?;
-        print_slowest(&summary);
-        let passes = |name: &String| {
-            let mut command = self.cargo_test();
-            command.args(["--tests", name, "--", "--exact"]).args(colour());
-            let second = run_counted(&mut command)?.totals();
-            Ok(second.failed == 0 && second.passed > 0)
-        };
-        let failed = summary.failed().to_vec();
-        let passed_alone = summary.run_again(failed, |name| name, passes)?;
-        print_failed(&summary, &passed_alone);
-        Ok(summary.totals())
-    }
-
-    /// Cargo builds as the user; only the test executables run as root.
-    fn privileged(&self, root: Root) -> Result<Totals> {
-        let run = privileged::Run {
+    /// Only cargo and the tests that do not need root run as the user.
+    fn run(&self, root: Option<Root>, executables: &Executables) -> Result<Outcome> {
+        let run = pool::Run {
             root,
             filter: self.args.filter.as_deref(),
             environment: &self.environment(),
             colour: io::stdout().is_terminal(),
+            cargo: &|| self.cargo(),
         };
-        let Outcome { summary, passed_alone } = run.all(&mut self.cargo_test())?;
-        print_slowest(&summary);
-        print_failed(&summary, &passed_alone);
-        Ok(summary.totals())
+        let outcome = run.all(executables)?;
+        print_slowest(&outcome.summary);
+        print_failed(&outcome);
+        Ok(outcome)
     }
 
     /// The environment variables of the tests.
@@ -136,7 +117,7 @@ impl Tests<'_> {
 
     /// Always with the same packages: for others cargo would rebuild shared dependencies with other
     /// features.
-    fn cargo_test(&self) -> Command {
+    fn cargo(&self) -> Command {
         let mut command = self.workspace.cargo("test");
         // libFuzzer's targets have no tests, and need a C++ compiler.
         command
@@ -147,36 +128,8 @@ impl Tests<'_> {
     }
 }
 
-/// The pipe that counts hides the terminal from the test harness.
-fn colour() -> Option<&'static str> {
-    io::stdout().is_terminal().then_some("--color=always")
-}
-
-/// Runs `cargo test`, shows its output as it arrives, and counts.
-fn run_counted(command: &mut Command) -> Result<Summary> {
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start cargo test")?;
-    let mut output = child.stdout.take().context("cargo test has no output")?;
-    let mut summary = Summary::default();
-    let mut buffer = [0; 4096];
-    let mut out = io::stdout().lock();
-    loop {
-        let count = output.read(&mut buffer).context("read cargo test's output")?;
-        if count == 0 {
-            break;
-        }
-        let bytes = buffer.get(..count).unwrap_or_default();
-        out.write_all(bytes).and_then(|()| out.flush()).context("print the tests' output")?;
-        summary.feed(bytes, Instant::now());
-    }
-    let status = child.wait().context("wait for cargo test")?;
-    if !status.success() && summary.totals().failed == 0 {
-        bail!("cargo test failed ({status}), though no test did: see above");
-    }
-    Ok(summary)
-}
-
-fn print_failed(summary: &Summary, passed_alone: &[String]) {
+fn print_failed(outcome: &Outcome) {
+    let Outcome { summary, passed_alone, .. } = outcome;
     if !passed_alone.is_empty() {
         println!("Failed beside others, passed alone: {}", passed_alone.join(", "));
     }
