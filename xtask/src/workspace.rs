@@ -69,8 +69,20 @@ impl Workspace {
     pub(crate) fn cargo(&self, verb: &str) -> Command {
         let mut command = Command::new(cargo());
         command.arg(verb).current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
+        // `cargo xtask` has set these for xtask. With them, cargo would build again what depends on them and was
+        // built without: a build script of `ring` asks for them, and most tests depend on it.
+        for (key, _) in env::vars_os() {
+            if is_of_package(&key.to_string_lossy()) {
+                command.env_remove(key);
+            }
+        }
         command
     }
+}
+
+/// Whether cargo sets this variable for the package that it runs.
+fn is_of_package(key: &str) -> bool {
+    ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|start| key.starts_with(start))
 }
 
 /// The cargo that runs this, or the one in `PATH`.
