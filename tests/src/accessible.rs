@@ -90,9 +90,8 @@ pub fn problems_of_focus(browser: &Browser) -> anyhow::Result<Vec<String>> {
     let reachable = browser.value(REACHABLE)?.as_u64().context("a number")?;
     browser.value("document.activeElement.blur()")?;
     let (mut problems, mut last) = (Vec::new(), -1);
-    for step in 0..reachable.min(STEPS_MAX) {
-        browser.press_tab()?;
-        let focused = browser.value(FOCUSED)?;
+    let steps = usize::try_from(reachable.min(STEPS_MAX))?;
+    for (step, focused) in browser.press_tab(steps, FOCUSED)?.into_iter().enumerate() {
         let says = focused["says"].as_str().unwrap_or_default();
         if focused["is_body"] == true {
             problems.push(format!("only {step} of {reachable} elements can be reached"));

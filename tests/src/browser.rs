@@ -1,5 +1,6 @@
 //! Debian's Chromium in a network namespace, driven through chromedriver (`WebDriver` of the W3C).
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -148,18 +149,30 @@ impl Browser {
         self.tools("Emulation.setEmulatedMedia", &json!({"features": features})).map(drop)
     }
 
-    /// Presses the key Tab, which moves the focus.
+    /// Presses the key Tab, which moves the focus, this many times. Returns the value of an expression after each.
     ///
     /// # Errors
     ///
-    /// If it cannot be pressed.
-    pub fn press_tab(&self) -> anyhow::Result<()> {
-        for kind in ["keyDown", "keyUp"] {
-            let key =
-                json!({"type": kind, "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9});
-            self.tools("Input.dispatchKeyEvent", &key)?;
-        }
-        Ok(())
+    /// If it cannot be pressed, or the expression throws.
+    pub fn press_tab(&self, times: usize, expression: &str) -> anyhow::Result<Vec<Value>> {
+        let key = |kind| {
+            json!({"cmd": "Input.dispatchKeyEvent", "params":
+                {"type": kind, "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}})
+        };
+        let script = json!({"script": format!("return ({expression});"), "args": []});
+        let step = [
+            ("/goog/cdp/execute", key("keyDown")),
+            ("/goog/cdp/execute", key("keyUp")),
+            ("/execute/sync", script),
+        ];
+        let step = step.map(|(path, body)| Call {
+            method: "POST",
+            path: format!("/session/{}{path}", self.session),
+            body: Some(body),
+        });
+        let steps: Vec<Call> = (0..times).flat_map(|_| step.clone()).collect();
+        let answers = call_all(&self.host, &steps)?;
+        Ok(answers.into_iter().skip(2).step_by(3).collect())
     }
 
     /// What the browser complained about since the last call.
@@ -205,23 +218,63 @@ impl Drop for Browser {
 }
 
 /// A call to chromedriver.
-fn call(host: &Entry, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+#[derive(Clone, Debug)]
+struct Call {
+    method: &'static str,
+    path: String,
+    body: Option<Value>,
+}
+
+/// A call to chromedriver.
+fn call(
+    host: &Entry,
+    method: &'static str,
+    path: &str,
+    body: Option<&Value>,
+) -> anyhow::Result<Value> {
+    let call = Call { method, path: path.to_owned(), body: body.cloned() };
+    call_all(host, &[call])?.pop().context("chromedriver answers nothing")
+}
+
+/// Calls to chromedriver, one after the other. One curl makes them all: to start it takes longer than most calls do.
+fn call_all(host: &Entry, calls: &[Call]) -> anyhow::Result<Vec<Value>> {
+    if calls.is_empty() {
+        return Ok(Vec::new());
+    }
+    let directory = scratch::directory("request")?;
+    let mut config = String::new();
+    for (number, Call { method, path, body }) in calls.iter().enumerate() {
+        let next = if number > 0 { "next\n" } else { "" };
+        write!(
+            config,
+            "{next}silent\nshow-error\nnoproxy = \"*\"\nmax-time = 60\nrequest = {method}\n\
+             url = \"http://127.0.0.1:{PORT}{path}\"\n"
+        )?;
+        // A script may be longer than an argument can be.
+        if let Some(body) = body {
+            let file = directory.path().join(format!("body-{number}"));
+            fs::write(&file, body.to_string()).context("write a request")?;
+            write!(
+                config,
+                "header = \"Content-Type: application/json\"\ndata = \"@{}\"\n",
+                file.display()
+            )?;
+        }
+    }
+    let file = directory.path().join("calls");
+    fs::write(&file, config).context("write the requests")?;
     let mut curl = host.command("curl");
-    curl.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "60", "-X", method]);
-    // A script may be longer than an argument can be.
-    let file = scratch::directory("request")?;
-    if let Some(body) = body {
-        let file = file.path().join("body");
-        fs::write(&file, body.to_string()).context("write a request")?;
-        curl.args(["-H", "Content-Type: application/json", "-d"]);
-        curl.arg(format!("@{}", file.display()));
+    curl.arg("--config").arg(file);
+    let done = child::finish("curl", &mut curl, 2 * LIMIT, OnSignal::Stop)?.success("curl")?;
+    let answers = serde_json::Deserializer::from_str(&done.stdout).into_iter::<Value>();
+    let mut values = Vec::new();
+    for (answer, call) in answers.zip(calls) {
+        let value = answer.context("an answer in JSON")?["value"].take();
+        if let Some(error) = value["error"].as_str() {
+            bail!("{}: {error}: {}", call.path, value["message"]);
+        }
+        values.push(value);
     }
-    curl.arg(format!("http://127.0.0.1:{PORT}{path}"));
-    let done = child::finish("curl", &mut curl, LIMIT, OnSignal::Stop)?.success("curl")?;
-    let mut answer: Value = serde_json::from_str(&done.stdout).context("an answer in JSON")?;
-    let value = answer["value"].take();
-    if let Some(error) = value["error"].as_str() {
-        bail!("{path}: {error}: {}", value["message"]);
-    }
-    Ok(value)
+    ensure!(values.len() == calls.len(), "{} answers to {} calls", values.len(), calls.len());
+    Ok(values)
 }
