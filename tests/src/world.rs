@@ -302,12 +302,16 @@ pub fn tcp_reaches(host: &Netns, source: IpAddr, port: u16) -> bool {
 
 /// Waits until a condition holds, at most for `limit`; returns whether it holds.
 pub fn until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+    /// Most conditions start a command, and other tests need the processor too.
+    const LONGEST: Duration = Duration::from_millis(100);
     let deadline = Instant::now() + limit;
+    let mut pause = Duration::from_millis(20);
     while Instant::now() < deadline {
         if done() {
             return true;
         }
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(pause);
+        pause = (pause * 5 / 4).min(LONGEST);
     }
     done()
 }
