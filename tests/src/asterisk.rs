@@ -20,8 +20,8 @@ use crate::{interrupt, scratch};
 
 /// Where the instances' directories are, inside the root.
 pub(crate) const INSTANCES: &str = "instances";
-const START_LIMIT: Duration = Duration::from_secs(30);
-const CLI_LIMIT: Duration = Duration::from_secs(10);
+const START_LIMIT: Duration = Duration::from_mins(1);
+const CLI_LIMIT: Duration = Duration::from_secs(30);
 
 const PROBE: &str = "OPTIONS sip:127.0.0.1 SIP/2.0\r\n\
     Via: SIP/2.0/UDP 127.0.0.1:5999;rport;branch=z9hG4bKready\r\nMax-Forwards: 1\r\n\

@@ -17,7 +17,7 @@ use crate::child::Running;
 use crate::netns::Netns;
 use crate::{interrupt, scratch};
 
-const START_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_mins(1);
 /// The port of `ctrl_tcp`, on the loopback of the phone's own namespace.
 const CONTROL: u16 = 4444;
 /// No message of `ctrl_tcp` is longer.

@@ -22,8 +22,8 @@ use crate::scratch;
 const JAIL: &str = "asterisk-wazo";
 /// The file in which iptables looks up `sip`.
 const SERVICES: &str = "/etc/services";
-const START_LIMIT: Duration = Duration::from_secs(20);
-const ASK_LIMIT: Duration = Duration::from_secs(10);
+const START_LIMIT: Duration = Duration::from_mins(1);
+const ASK_LIMIT: Duration = Duration::from_secs(30);
 
 /// The programs that fail2ban needs, with their Debian packages.
 const TOOLS: [(&str, &str); 3] =

@@ -15,7 +15,7 @@ use crate::child::Running;
 use crate::netns::Netns;
 use crate::{debian, interrupt, scratch};
 
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// The only password.
 pub const PASSWORD: &str = "kamailio-secret";

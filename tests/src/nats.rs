@@ -16,7 +16,7 @@ use crate::netns::Netns;
 use crate::ringfence::Ringfence;
 use crate::{debian, scratch};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// The bucket.
 pub const BUCKET: &str = "ringfence";
@@ -96,7 +96,7 @@ impl Nats {
         writeln!(users, "{{nkey: {key}}}")?;
         fs::write(
             directory.path().join("users.conf"),
-            format!("authorization {{users: [\n{users}]}}\n"),
+            format!("authorization {{timeout: 30, users: [\n{users}]}}\n"),
         )
         .context("write the users")?;
         let server = |(place, (host, address)): (usize, (Netns, IpAddr))| Server {
@@ -145,7 +145,7 @@ impl Nats {
         let text = format!(
             "server_name: {name}\nlisten: \"{address}:4222\"\n\
              jetstream {{store_dir: \"{at}/{name}\"}}\n{cluster}\
-             tls {{cert_file: \"{at}/server.pem\", key_file: \"{at}/server.key\"}}\n\
+             tls {{timeout: 30, cert_file: \"{at}/server.pem\", key_file: \"{at}/server.key\"}}\n\
              include \"users.conf\"\n"
         );
         let config = here.join(format!("{name}.conf"));

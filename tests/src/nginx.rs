@@ -19,7 +19,7 @@ use crate::scratch;
 /// The port on which it listens.
 pub const PORT: u16 = 8080;
 
-const START_LIMIT: Duration = Duration::from_secs(5);
+const START_LIMIT: Duration = Duration::from_secs(30);
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
 /// Means that the length is in the next 16 bits.

@@ -24,9 +24,10 @@ use crate::{interrupt, scratch};
 
 /// The mount point of the BPF file system; `ringfence` mounts it if necessary.
 pub const BPFFS: &str = "/sys/fs/bpf";
-const START_LIMIT: Duration = Duration::from_secs(20);
-const STOP_LIMIT: Duration = Duration::from_secs(10);
-const ASK_LIMIT: Duration = Duration::from_secs(5);
+/// Limits for a machine on which several tests run at once: none is waited for longer than necessary.
+const START_LIMIT: Duration = Duration::from_mins(1);
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+const ASK_LIMIT: Duration = Duration::from_secs(30);
 
 /// The settings of an instance; all others have their defaults.
 #[derive(Clone, Debug)]

@@ -431,7 +431,8 @@ fn what_hangs_or_fails_delays_no_ban() {
         ban(&ringfence, address);
         assert!(!site.reaches(place));
     }
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    // None waited for what hangs, which is ended after half a minute.
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
     let failed = || row(&ringfence, "fails")["problem"].as_str().map(str::to_owned);
     assert!(until(SOON, || failed().is_some_and(|why| why.ends_with("no such team"))));
     let check = ringfence.client().run(&["status", "--check"], false).unwrap();
@@ -459,7 +460,8 @@ fn what_hangs_or_fails_delays_no_ban() {
     }
     let took = began.elapsed();
     println!("10,000 bans took {took:?}");
-    assert!(took < Duration::from_secs(20), "{took:?}");
+    // Ten commands that each waited for what hangs would take five minutes.
+    assert!(took < Duration::from_mins(2), "{took:?}");
     let is_settled = || {
         let row = row(&ringfence, "hook");
         let number = |key: &str| row[key].as_u64().unwrap();
