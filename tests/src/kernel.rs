@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use filter_common::abi::{
 };
 use filter_common::address::Address;
 use filter_common::ban_cache;
-use filter_common::ban_table::{Line, entries_for, lines_for};
+use filter_common::ban_table::{entries_for, lines_for};
 use filter_common::decision::{Reason, Verdict};
 use filter_common::greylist;
 use filter_common::limits::{
@@ -33,10 +32,10 @@ use filter_common::limits::{
 use filter_common::packet::{self, Layer4, Packet as _};
 use filter_common::policy::{answers, stream};
 use filter_common::sip;
-use filter_user::datapath::OBJECT;
 use filter_user::datapath::ban_cache::BanCache;
 use filter_user::datapath::ban_table::BanTable;
 use filter_user::datapath::config_map::ConfigMap;
+use filter_user::datapath::{Memory, OBJECT};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
@@ -73,8 +72,10 @@ pub struct Kernel {
     slot: u32,
     config: Config,
     gates: Gates,
-    bans_v4: Arc<[AtomicU64]>,
-    cache: Arc<[AtomicU64]>,
+    /// The memory of the gates: bans, trust, known peers.
+    gate_words: [Memory; 3],
+    bans_v4: Memory,
+    cache: Memory,
     ports: BTreeSet<u32>,
     used_sources: BTreeSet<u32>,
     used_prefixes: BTreeSet<u32>,
@@ -105,14 +106,23 @@ impl Kernel {
                 ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
             program.load().with_context(|| format!("load {name}"))?;
         }
+        let memory = |name: &str| {
+            let Some(Map::Array(map)) = ebpf.map(name) else { bail!("no array {name}") };
+            Memory::of(MapData::from_id(map.info()?.id())?)
+        };
+        let gate_words =
+            [memory(maps::PRESENCE)?, memory(maps::TRUST_GATE)?, memory(maps::KNOWN_GATE)?];
+        let bans_v4 = memory(maps::BANS_V4)?;
+        let cache = memory(maps::BANS_V6_CACHE)?;
         let world = World::default();
         Ok(Self {
             ebpf,
             slot,
             config: Config::default(),
             gates: Gates::of(&world),
-            bans_v4: ban_lines(&world, 0),
-            cache: cache_lines(&world, 0),
+            gate_words,
+            bans_v4,
+            cache,
             ports: BTreeSet::new(),
             used_sources: BTreeSet::new(),
             used_prefixes: BTreeSet::new(),
@@ -348,13 +358,13 @@ impl Kernel {
     }
 
     fn set_bans(&mut self, world: &World, now: u64) -> Result<()> {
-        let (lines, old) = (ban_lines(world, now), Arc::clone(&self.bans_v4));
-        // The program writes into the details too.
-        self.set_lines(maps::BANS_V4, &lines, &old, lines_for(BANS))?;
-        self.bans_v4 = lines;
-        let (lines, old) = (cache_lines(world, now), Arc::clone(&self.cache));
-        self.set_lines(maps::BANS_V6_CACHE, &lines, &old, u32::MAX)?;
-        self.cache = lines;
+        for (memory, lines) in
+            [(&self.bans_v4, ban_lines(world, now)), (&self.cache, cache_lines(world, now))]
+        {
+            for (word, new) in memory.as_ref().iter().zip(&*lines) {
+                word.store(new.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
         if self.world.entered().next().is_some() {
             clear_hash::<[u64; 2], BanEntry>(self.map_mut(maps::BANS_V6)?)?;
             clear_trie::<NetworkEntry>(self.map_mut(maps::BAN_NETS)?)?;
@@ -372,40 +382,13 @@ impl Kernel {
         Ok(())
     }
 
-    /// Writes the lines of an array; among the first `bans`, only those that contain a ban or did.
-    fn set_lines(
-        &mut self,
-        name: &str,
-        lines: &[AtomicU64],
-        old: &[AtomicU64],
-        bans: u32,
-    ) -> Result<()> {
-        let mut map: Array<&mut MapData, Line> = self.map_mut(name)?.try_into()?;
-        let all = lines.chunks_exact(8).zip(old.chunks_exact(8));
-        let is_empty =
-            |line: &[AtomicU64]| line.iter().all(|word| word.load(Ordering::Relaxed) == 0);
-        for (place, (words, old)) in (0..).zip(all) {
-            if place < bans && is_empty(words) && is_empty(old) {
-                continue;
-            }
-            let mut line = Line::default();
-            for (word, from) in line.iter_mut().zip(words) {
-                *word = from.load(Ordering::Relaxed);
-            }
-            map.set(place, line, 0)?;
-        }
-        Ok(())
-    }
-
     /// Sets the gates and the trusted networks. Only changes are written: the gate of bans has half a
     /// million words.
     fn set_gates(&mut self, world: &World) -> Result<()> {
         let gates = Gates::of(world);
-        let names = [maps::PRESENCE, maps::TRUST_GATE, maps::KNOWN_GATE];
-        for (name, changes) in names.into_iter().zip(gates.changes(&self.gates)) {
-            let mut map: Array<_, u64> = self.map_mut(name)?.try_into()?;
+        for (words, changes) in self.gate_words.iter().zip(gates.changes(&self.gates)) {
             for (place, word) in changes {
-                map.set(place, word, 0)?;
+                words.as_ref()[place].store(word, Ordering::Relaxed);
             }
         }
         self.gates = gates;
@@ -600,20 +583,10 @@ impl Kernel {
             tally.flooders += entry?.1.packets;
         }
         if self.world.entered().next().is_some() {
-            let map: Array<&MapData, Line> = self.map(maps::BANS_V4)?.try_into()?;
-            let mut lines = Vec::new();
-            for place in 0..entries_for(lines_for(BANS)) {
-                lines.extend(map.get(&place, 0)?.map(AtomicU64::new));
-            }
-            let table = BanTable::new(lines, World::SEED, usize::try_from(BANS)?);
+            let table = BanTable::new(&self.bans_v4, World::SEED, usize::try_from(BANS)?);
             tally.bans = table.iter().map(|slot| slot.packets).sum();
             let v6: HashMap<_, [u64; 2], BanEntry> = self.map(maps::BANS_V6)?.try_into()?;
-            let map: Array<&MapData, Line> = self.map(maps::BANS_V6_CACHE)?.try_into()?;
-            let mut lines = Vec::new();
-            for place in 0..map.len() {
-                lines.extend(map.get(&place, 0)?.map(AtomicU64::new));
-            }
-            let cache = BanCache::new(lines, World::SEED);
+            let cache = BanCache::new(&self.cache, World::SEED);
             for entry in &v6 {
                 let (address, entry) = entry?;
                 tally.bans += entry.packets + cache.packets(Address::from_words(address));

@@ -65,6 +65,7 @@ pub use self::disable::disable;
 pub use self::events::{Events, Limited, Responses};
 pub use self::geo::{GeoMode, GeoTable};
 pub use self::kernel::{Kernel, Locked, Opened};
+pub use self::mapped::Memory;
 pub use self::network::Network;
 pub use self::object::OBJECT;
 pub use self::pinned::{Owned, Pinned, own};

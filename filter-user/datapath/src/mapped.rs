@@ -11,7 +11,7 @@ use nix::libc;
 
 /// The values of an array of words, or of values that consist of words, while this exists.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub struct Memory {
     start: NonNull<AtomicU64>,
     words: usize,
     // Keeps the map open, although the mapping would also do so.
@@ -25,7 +25,11 @@ unsafe impl Sync for Memory {}
 
 impl Memory {
     /// Maps all values of an array into memory.
-    pub(super) fn of(map: MapData) -> Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// If it is not an array that can be mapped.
+    pub fn of(map: MapData) -> Result<Self> {
         let (values, size) = {
             let info: MapInfo = map.info()?;
             (usize::try_from(info.max_entries())?, usize::try_from(info.value_size())?)

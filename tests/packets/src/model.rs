@@ -118,23 +118,24 @@ impl Gates {
     }
 
     /// The words of each gate that differ from those of `before`, with their places: bans, trust, known peers.
-    pub fn changes(&self, before: &Self) -> [Vec<(u32, u64)>; 3] {
-        let load = |words: &[AtomicU64]| -> Vec<u64> {
-            words.iter().map(|word| word.load(Ordering::Relaxed)).collect()
-        };
-        let presence = if Arc::ptr_eq(&self.presence, &before.presence) {
-            Vec::new()
-        } else {
-            changes(&load(&before.presence), &load(&self.presence))
-        };
-        [presence, changes(&before.trust, &self.trust), changes(&before.known, &self.known)]
+    pub fn changes(&self, before: &Self) -> [Vec<(usize, u64)>; 3] {
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        [
+            changes(&before.presence, &self.presence, load),
+            changes(&before.trust, &self.trust, |word| *word),
+            changes(&before.known, &self.known, |word| *word),
+        ]
     }
 }
 
 /// The words of `new` that `old` does not have, with their places.
-fn changes(old: &[u64], new: &[u64]) -> Vec<(u32, u64)> {
-    let places = (0..).zip(old.iter().zip(new));
-    places.filter(|(_, (old, new))| old != new).map(|(place, (_, new))| (place, *new)).collect()
+fn changes<T>(old: &Arc<[T]>, new: &Arc<[T]>, load: impl Fn(&T) -> u64) -> Vec<(usize, u64)> {
+    if Arc::ptr_eq(old, new) {
+        return Vec::new();
+    }
+    let words = (0..).zip(old.iter().zip(&**new));
+    let words = words.map(|(place, (old, new))| (place, load(old), load(new)));
+    words.filter(|(_, old, new)| old != new).map(|(place, _, new)| (place, new)).collect()
 }
 
 /// The table of the banned IPv4 addresses of a world at `now`.
