@@ -75,8 +75,8 @@ pub fn below(at: &str, key: &str) -> String {
 ///
 /// - `key: Type = default, "description", Kind(arguments);` for a setting, whose [`Value`] gets the field and then the
 ///   arguments. `"description" + text` adds a text that is made at run time, and `as name` behind the arguments gives the
-///   setting another name than the field has. A setting that has two fields has a line without a description for the second one, and names it among the
-///   arguments.
+///   setting another name than the field has. A setting that has two fields has a line without a description for the second
+///   one, and names it among the arguments.
 /// - `key: Type = default => section "path";` for the settings of another section, under this path below this one. Arguments
 ///   after the path are those of its method `rows`.
 /// - `key: Type = default => rows function(arguments);` for other settings. The function gets the path of this section, the
