@@ -487,6 +487,17 @@ mod tests {
     }
 
     #[test]
+    fn fields_are_the_same_as_a_word() {
+        for credentials in [0, 1] {
+            for agent in [0, 1, 77, 1983] {
+                let word = Fields { credentials, agent }.to_word();
+                let Fields { credentials: same, agent: also } = Fields::from_word(word);
+                assert_eq!((same, also), (credentials, agent));
+            }
+        }
+    }
+
+    #[test]
     fn agents() {
         let table: &[(&str, Option<&str>)] = &[
             ("User-Agent: friendly-scanner\r\n", Some("friendly-scanner")),

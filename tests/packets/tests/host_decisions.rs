@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use filter_common::abi::{BanEntry, FOREVER, SCOPE_ALL, SCOPE_SIP};
-use filter_common::decision::Reason;
+use filter_common::decision::{Reason, Verdict};
 use filter_common::packet;
+use filter_common::policy::Decision;
 use filter_common::rate::{UNIT_SHIFT, unit};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -51,9 +52,13 @@ fn check(case: &Case, in_flood: bool, age: CacheAge, wrong: &mut Vec<String>) {
         }
     }
     let before = model.tally();
-    let reason = model.decide(&case.packet.as_slice()).code.reason();
+    let Decision { code, dry_run, .. } = model.decide(&case.packet.as_slice());
+    let reason = code.reason();
+    let watched = case.world.watches(case.expect) && case.expect.verdict() == Verdict::Drop;
     if reason != Some(case.expect) {
         wrong.push(format!("{}, {age:?}: {reason:?}, not {:?}", case.name, case.expect));
+    } else if dry_run != watched {
+        wrong.push(format!("{}, {age:?}: dry run {dry_run}", case.name));
     } else if let Err(why) = case.check_tally(before, model.tally()) {
         wrong.push(format!("{}, {age:?}: {why}", case.name));
     }
