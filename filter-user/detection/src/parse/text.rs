@@ -152,9 +152,13 @@ fn own_date(line: &[u8]) -> bool {
 
 /// A date in brackets, in any format (also an empty one), and the level that follows it.
 ///
-/// No text before the level is the attacker's.
+/// No text before the level is the attacker's: a date has no `: ` behind a bracket, as the line of another program has
+/// behind its name.
 fn bracketed_date(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let within = &text[..text.len().min(DATE_MAX + 2)];
+    let first = memchr(b']', within)?;
+    let within =
+        &within[..memmem::find(&within[first..], b": ").map_or(within.len(), |at| first + at)];
     memchr_iter(b']', within).find_map(|end| {
         let rest = text[end + 1..].strip_prefix(b" ")?;
         let rest = without_colour(rest);

@@ -372,6 +372,17 @@ fn a_line_of_another_program_is_not_asterisks_whatever_its_date() {
             }
         }
     }
+    for date in [
+        "[Mon Nov 30 10:00:00 2026]",
+        "[2026-11-30T10:00:00+00:00] pbx",
+        "[core:error] [1.2.3.4]",
+        "[]",
+    ] {
+        for program in ["sshd[9]", "kernel"] {
+            let line = format!("{date} {program}: Invalid user ] SECURITY[7] a.c: text");
+            assert!(asterisk_line(line.as_bytes()).is_none(), "{line}");
+        }
+    }
     // Without a program, the date is Asterisk's own.
     for date in ["[1234.567890]", "[1774600809.123456]", "[[1234.567890]]", "[1234.5] x]"] {
         let line = format!("{date} SECURITY[7] a.c: text");
