@@ -225,7 +225,7 @@ struct Call {
     body: Option<Value>,
 }
 
-/// A call to chromedriver.
+/// Makes one call.
 fn call(
     host: &Entry,
     method: &'static str,

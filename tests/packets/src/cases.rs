@@ -41,7 +41,7 @@ use filter_common::address::Address;
 use filter_common::ban_cache;
 use filter_common::ban_table::{Slot, lines_for};
 use filter_common::class::Class;
-use filter_common::decision::Reason;
+use filter_common::decision::{Reason, Verdict};
 use filter_common::gate;
 use filter_common::limits::WINDOW_WORDS;
 use filter_common::packet::{self, Packet as _};
@@ -698,9 +698,10 @@ impl World {
         Self { dry_run: true, ..self }
     }
 
-    /// Whether packets with this reason, which drops, are only watched.
+    /// Whether packets with this reason would drop, and are only watched.
     pub fn watches(&self, reason: Reason) -> bool {
-        self.dry_run || self.exposure_dry_run && reason == Reason::ClosedPort
+        let watched = self.dry_run || self.exposure_dry_run && reason == Reason::ClosedPort;
+        watched && reason.verdict() == Verdict::Drop
     }
 
     /// With another limit of REGISTERs without credentials of one source.
@@ -945,8 +946,6 @@ fn net(text: &str) -> IpNet {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-
-    use filter_common::decision::Verdict;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use filter_common::abi::{BanEntry, FOREVER, SCOPE_ALL, SCOPE_SIP};
-use filter_common::decision::{Reason, Verdict};
+use filter_common::decision::Reason;
 use filter_common::packet;
 use filter_common::policy::Decision;
 use filter_common::rate::{UNIT_SHIFT, unit};
@@ -54,7 +54,7 @@ fn check(case: &Case, in_flood: bool, age: CacheAge, wrong: &mut Vec<String>) {
     let before = model.tally();
     let Decision { code, dry_run, .. } = model.decide(&case.packet.as_slice());
     let reason = code.reason();
-    let watched = case.world.watches(case.expect) && case.expect.verdict() == Verdict::Drop;
+    let watched = case.world.watches(case.expect);
     if reason != Some(case.expect) {
         wrong.push(format!("{}, {age:?}: {reason:?}, not {:?}", case.name, case.expect));
     } else if dry_run != watched {
