@@ -1,5 +1,7 @@
 //! Packages of Debian that tests use without installing them.
 
+use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,4 +46,20 @@ pub fn unpacked(cache: &Path, name: &str) -> anyhow::Result<PathBuf> {
         return Err(why).with_context(|| format!("rename to {}", root.display()));
     }
     Ok(root)
+}
+
+/// The directories of the libraries in these packages, as `LD_LIBRARY_PATH` has them; see [`unpacked`].
+///
+/// # Errors
+///
+/// If a package cannot be downloaded or has no libraries.
+pub fn libraries(cache: &Path, packages: &[&str]) -> anyhow::Result<OsString> {
+    let mut directories = Vec::new();
+    for package in packages {
+        // Below it is the directory of the architecture.
+        let lib = unpacked(cache, package)?.join("usr/lib");
+        let entries = fs::read_dir(&lib).with_context(|| format!("list {}", lib.display()))?;
+        directories.extend(entries.flatten().map(|entry| entry.path()));
+    }
+    env::join_paths(directories).context("a directory of libraries has a colon in its name")
 }

@@ -20,6 +20,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// The port from which a host asks for the time, as NTP has it (RFC 5905).
 const NTP: u16 = 123;
 
+/// The packages of dnsmasq's libraries that not every machine has.
+const LIBRARIES: [&str; 2] = ["libnetfilter-conntrack3", "libnfnetlink0"];
+
 /// A name server and a time server on one host, and the programs that ask them. Both are killed when dropped.
 #[derive(Debug)]
 pub struct Servers {
@@ -40,10 +43,11 @@ impl Servers {
         let directory = scratch::directory("servers")?;
         let dnsmasq = debian::unpacked(cache, "dnsmasq-base")?.join("usr/sbin/dnsmasq");
         let chronyd = debian::unpacked(cache, "chrony")?.join("usr/sbin/chronyd");
+        let libraries = debian::libraries(cache, &LIBRARIES)?;
         let output = File::create(directory.path().join("output")).context("create a file")?;
         let spawn = |name: &str, program: &Path, arguments: &[String]| {
             let mut command = host.command(program);
-            command.args(arguments).stdin(Stdio::null());
+            command.args(arguments).env("LD_LIBRARY_PATH", &libraries).stdin(Stdio::null());
             command.stdout(output.try_clone().context("duplicate a file")?);
             command.stderr(output.try_clone().context("duplicate a file")?);
             Running::spawn(name, &mut command)

@@ -301,11 +301,10 @@ fn calls_of_a_scrape(site: &Site) -> usize {
     let directory = scratch::directory("strace").unwrap();
     let (traced, said) = (directory.path().join("traced"), directory.path().join("said"));
     let cache = world::cache().unwrap();
-    let library = debian::unpacked(&cache, "libunwind8").unwrap().join("usr/lib");
-    let library = fs::read_dir(library).unwrap().next().unwrap().unwrap().path();
+    let libraries = debian::libraries(&cache, &["libunwind8"]).unwrap();
     let mut strace =
         Command::new(debian::unpacked(&cache, "strace").unwrap().join("usr/bin/strace"));
-    strace.env("LD_LIBRARY_PATH", library).args(["-f", "-e", "trace=!futex,epoll_wait", "-o"]);
+    strace.env("LD_LIBRARY_PATH", libraries).args(["-f", "-e", "trace=!futex,epoll_wait", "-o"]);
     strace.arg(&traced).arg("-p").arg(site.ringfence.id().to_string());
     strace.stderr(fs::File::create(&said).unwrap());
     let mut strace = Running::spawn("strace", &mut strace).unwrap();

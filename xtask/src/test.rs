@@ -1,6 +1,7 @@
 //! `cargo xtask test`: lints and every test, with a check that the privileged ones ran.
 
 mod pool;
+mod process;
 mod summary;
 
 use std::ffi::OsString;

@@ -4,17 +4,16 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::summary::{self, Summary};
+use super::process;
+use super::summary::Summary;
 use crate::privilege::Root;
 use crate::workspace::json_string;
 
@@ -88,12 +87,19 @@ impl Job {
         }
     }
 
+    /// The name of what it runs.
+    fn full_name(&self) -> String {
+        match self {
+            Self::Privileged(executable, test) | Self::One(executable, test) => {
+                format!("{}::{test}", executable.name)
+            }
+            Self::Executable(..) | Self::Documentation(_) => self.name().to_owned(),
+        }
+    }
+
     /// Its place among the [`LONGEST`], after which all others come.
     fn order(&self) -> usize {
-        let name = match self {
-            Self::Privileged(executable, test) => format!("{}::{test}", executable.name),
-            Self::Executable(..) | Self::One(..) | Self::Documentation(_) => self.name().to_owned(),
-        };
+        let name = self.full_name();
         LONGEST.iter().position(|long| *long == name).unwrap_or(LONGEST.len())
     }
 
@@ -152,15 +158,17 @@ impl Run<'_> {
                     let next = if worker < LONG { waiting.pop_front() } else { waiting.pop_back() };
                     drop(waiting);
                     let Some(job) = next else { return Ok(()) };
-                    let (status, summary) = self.run(&job, width)?;
+                    let (success, mut summary) = self.run(&job, width)?;
+                    if !success && summary.failed().is_empty() {
+                        for test in Self::unfinished(&job, &summary)? {
+                            summary.fail(test);
+                        }
+                    }
                     let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
                     let (outcome, failed) = &mut *ended;
-                    if !status.success() {
-                        if summary.totals().failed == 0 {
-                            bail!(
-                                "{} ended with {status}, though no test failed: see above",
-                                job.name()
-                            );
+                    if !success {
+                        if summary.failed().is_empty() {
+                            bail!("{} failed, though no test did: see above", job.name());
                         }
                         failed.extend(
                             summary.failed().iter().map(|test| (job.alone(test), test.clone())),
@@ -184,8 +192,8 @@ impl Run<'_> {
         })?;
         let (mut outcome, failed) = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
         let passes = |(job, _): &(Job, String)| {
-            let (status, second) = self.run(job, width)?;
-            Ok(status.success() && second.totals().passed == 1)
+            let (success, second) = self.run(job, width)?;
+            Ok(success && second.totals().passed == 1)
         };
         let passed_alone = outcome.summary.run_again(failed, |(_, test)| test, passes)?;
         let full = |(job, test): (Job, String)| format!("{}::{test}", job.name());
@@ -215,6 +223,24 @@ impl Run<'_> {
         Ok(jobs)
     }
 
+    /// The tests of a process that failed without a word about them, because it was killed or crashed: those that had not
+    /// ended.
+    fn unfinished(job: &Job, summary: &Summary) -> Result<Vec<String>> {
+        let mut tests = match job {
+            Job::Privileged(_, test) | Job::One(_, test) => return Ok(vec![test.clone()]),
+            Job::Documentation(_) => return Ok(Vec::new()),
+            Job::Executable(executable, filter) => {
+                let mut tests = Self::list(executable, &[])?;
+                let ignored = Self::list(executable, &["--ignored"])?;
+                let filter = filter.as_deref().unwrap_or_default();
+                tests.retain(|test| test.contains(filter) && !ignored.contains(test));
+                tests
+            }
+        };
+        tests.retain(|test| summary.ended().all(|ended| ended != test));
+        Ok(tests)
+    }
+
     /// The names of an executable's tests.
     fn list(executable: &Executable, arguments: &[&str]) -> Result<Vec<String>> {
         let output = Command::new(&executable.path)
@@ -230,46 +256,18 @@ impl Run<'_> {
         Ok(list.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
     }
 
-    /// Prints each line with the executable's name before it, so that those of several can be told apart.
-    fn run(&self, job: &Job, width: usize) -> Result<(ExitStatus, Summary)> {
-        let name = job.name();
-        let (output, into) = io::pipe().context("make a pipe")?;
-        let mut command = self.command(job);
+    /// Runs a job. Returns whether it succeeded, and what it said.
+    fn run(&self, job: &Job, width: usize) -> Result<(bool, Summary)> {
+        let label = format!("{:<width$} | ", job.name());
+        let mut command = Self::command(job, self.cargo);
         command
             .args(self.colour.then_some("--color=always"))
-            .envs(self.environment.iter().map(|(key, value)| (key, value)))
-            .stdin(Stdio::null())
-            .stdout(into.try_clone().context("share a pipe")?)
-            .stderr(into);
-        let mut child = command.spawn().with_context(|| format!("start {name}"))?;
-        // It holds the end that is written to.
-        drop(command);
-        let mut output = BufReader::new(output);
-        let mut summary = Summary::default();
-        loop {
-            // The name of a test comes before it runs, and the time is taken from there.
-            let begun = output.fill_buf().with_context(|| format!("read from {name}"))?;
-            summary.feed(begun.get(..1).unwrap_or_default(), Instant::now());
-            if begun.is_empty() {
-                break;
-            }
-            let mut line = Vec::new();
-            output.read_until(b'\n', &mut line).with_context(|| format!("read from {name}"))?;
-            summary.feed(line.get(1..).unwrap_or_default(), Instant::now());
-            if summary::says_nothing(&String::from_utf8_lossy(&line)) {
-                continue;
-            }
-            let mut out = io::stdout().lock();
-            write!(out, "{name:<width$} | ")
-                .and_then(|()| out.write_all(&line))
-                .and_then(|()| out.flush())
-                .context("print the tests' output")?;
-        }
-        let status = child.wait().with_context(|| format!("wait for {name}"))?;
-        Ok((status, summary))
+            .envs(self.environment.iter().map(|(key, value)| (key, value)));
+        let root = self.root.filter(|_| matches!(job, Job::Privileged(..)));
+        process::run(&job.full_name(), &label, &mut process::limited(root, &command))
     }
 
-    fn command(&self, job: &Job) -> Command {
+    fn command(job: &Job, cargo: &dyn Fn() -> Command) -> Command {
         let niced = |executable: &Executable| {
             let mut command = Command::new("nice");
             command.args(["-n", NICE]).arg(&executable.path).current_dir(&executable.package);
@@ -287,14 +285,13 @@ impl Run<'_> {
                 command
             }
             Job::Privileged(executable, test) => {
-                let root = self.root.unwrap_or(Root::Already);
-                let mut command = root.command(&executable.path);
+                let mut command = Command::new(&executable.path);
                 command.current_dir(&executable.package);
                 command.args(["--ignored", "--test-threads=1", "--exact", test]);
                 command
             }
             Job::Documentation(filter) => {
-                let mut command = (self.cargo)();
+                let mut command = cargo();
                 command.args(["--quiet", "--doc"]).args(filter).arg("--");
                 command
             }

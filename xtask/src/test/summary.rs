@@ -84,6 +84,17 @@ impl Summary {
         &self.failed
     }
 
+    /// The names of the tests that ended.
+    pub(super) fn ended(&self) -> impl Iterator<Item = &str> {
+        self.tests.iter().map(|(_, name)| &**name)
+    }
+
+    /// Counts a test as failed that did not end, or whose process failed afterwards.
+    pub(super) fn fail(&mut self, test: String) {
+        self.failed.push(test);
+        self.totals.failed += 1;
+    }
+
     /// Has tests that failed run once more by `passes`, with no other beside them, unless there are many. Counts those
     /// that pass then, and returns them. Many watch real programs in real time, and a busy machine can take longer
     /// than their patience.

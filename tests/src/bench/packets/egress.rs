@@ -1,6 +1,7 @@
 //! The cost of the classifier of outgoing packets: a packet of each kind alone, and the throughput of one TCP
 //! stream that leaves the host, with and without it.
 
+use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -204,20 +205,14 @@ fn streams(settings: &Settings, with: &Lane, screen: &mut Screen) -> Result<Vec<
 /// Debian's iperf3, which is not installed.
 struct Iperf {
     program: PathBuf,
-    libraries: String,
+    libraries: OsString,
 }
 
 impl Iperf {
     fn unpack(cache: &Path) -> Result<Self> {
         let root = debian::unpacked(cache, "iperf3")?;
-        let mut libraries = Vec::new();
-        for package in ["libiperf0", "libsctp1"] {
-            let lib = debian::unpacked(cache, package)?.join("usr/lib");
-            let entries =
-                std::fs::read_dir(&lib).with_context(|| format!("list {}", lib.display()))?;
-            libraries.extend(entries.flatten().map(|entry| entry.path().display().to_string()));
-        }
-        Ok(Self { program: root.join("usr/bin/iperf3"), libraries: libraries.join(":") })
+        let libraries = debian::libraries(cache, &["libiperf0", "libsctp1"])?;
+        Ok(Self { program: root.join("usr/bin/iperf3"), libraries })
     }
 
     fn command(&self, host: &Netns) -> Command {
