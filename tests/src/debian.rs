@@ -40,10 +40,11 @@ pub fn unpacked(cache: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let mut unpack = Command::new("dpkg-deb");
     unpack.arg("-x").arg(package.context("apt-get downloaded nothing")?).arg(&partial);
     child::finish("dpkg-deb", &mut unpack, DOWNLOAD_LIMIT, OnSignal::Stop)?.success("dpkg-deb")?;
-    if let Err(why) = fs::rename(&partial, &root)
-        && !root.is_dir()
-    {
-        return Err(why).with_context(|| format!("rename to {}", root.display()));
+    if let Err(why) = fs::rename(&partial, &root) {
+        fs::remove_dir_all(&partial).with_context(|| format!("remove {}", partial.display()))?;
+        if !root.is_dir() {
+            return Err(why).with_context(|| format!("rename to {}", root.display()));
+        }
     }
     Ok(root)
 }
