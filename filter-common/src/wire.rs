@@ -82,15 +82,19 @@ const NAMED: u32 = 0xffff_f000;
 /// In an awaited request: no provisional response says that it is being handled. The lowest bit of a hash is set.
 const UNHANDLED: u32 = 1;
 
-/// Records that the reply to a request is awaited, unless it is already. Requests of one name with different
+/// In an awaited request: it has been answered. Its entry remains, because a client that has not received the answer
+/// sends the request again, and Asterisk the answer (RFC 3261 section 17.2.2), which is no other guess.
+const ANSWERED: u32 = 2;
+
+/// Records that the reply to a request is awaited, unless it is or was already. Requests of one name with different
 /// credentials are different guesses, of which Asterisk answers each.
 #[inline(always)]
 pub fn await_reply(record: &impl Record, message: &Message) {
     // Credentials are never zero.
-    let request = message.request & NAMED | message.credentials & !NAMED;
+    let request = (message.request & NAMED | message.credentials & !NAMED) & !ANSWERED;
     let mut found = false;
     for place in 0..AWAITED {
-        found |= record.awaited(place) | UNHANDLED == request;
+        found |= record.awaited(place) & !ANSWERED | UNHANDLED == request;
     }
     if !found {
         record.add_awaited(request);
@@ -104,8 +108,10 @@ fn take_awaited(record: &impl Record, request: u32, is_handled: bool) -> u32 {
     let mut found = 0;
     for place in 0..AWAITED {
         let awaited = record.awaited(place);
-        if found == 0 && awaited != 0 && (awaited ^ request) & NAMED == 0 {
-            record.set_awaited(place, if is_handled { awaited & !UNHANDLED } else { 0 });
+        let is_it = awaited != 0 && awaited & ANSWERED == 0 && (awaited ^ request) & NAMED == 0;
+        if found == 0 && is_it {
+            let rest = if is_handled { awaited & !UNHANDLED } else { awaited | ANSWERED };
+            record.set_awaited(place, rest);
             found = awaited;
         }
     }
@@ -929,6 +935,37 @@ mod tests {
         send(&host, &challenge("n2", 7));
         assert_eq!(counts(&host), [1, 1, 1, 0]);
         assert_eq!(*host.told.borrow(), [WIRE_CHALLENGED, WIRE_REFUSED]);
+    }
+
+    /// A client that has not received the response repeats the request, and the server the response.
+    #[test]
+    fn a_request_that_comes_again_after_its_response_is_no_other() {
+        let ok = "SIP/2.0 200 OK\r\nCall-ID: abc@192.0.2.66\r\nCSeq: 7 REGISTER\r\n\r\n";
+        let forbidden = ok.replace("200 OK", "403 Forbidden");
+        let stale = challenge("n2", 7).replace("nonce=\"n2\"", "nonce=\"n2\",stale=true");
+        for (response, counted, told) in [
+            (&*challenge("n2", 7), [1, 1, 1, 0], &[WIRE_CHALLENGED, WIRE_REFUSED][..]),
+            (&forbidden, [1, 1, 1, 0], &[WIRE_CHALLENGED, WIRE_REFUSED]),
+            (ok, [1, 1, 0, 1], &[WIRE_CHALLENGED, WIRE_ACCEPTED]),
+            (&stale, [1, 1, 0, 0], &[WIRE_CHALLENGED]),
+        ] {
+            let host = host();
+            send(&host, &challenge("n1", 6));
+            for _ in 0..11 {
+                assert!(arrive(&host, &request("n1")));
+                send(&host, response);
+            }
+            assert_eq!((counts(&host), &**host.told.borrow()), (counted, told), "{response}");
+            // Another guess under its name.
+            assert!(arrive(&host, &request("n1").replace("response=\"00\"", "response=\"01\"")));
+            send(&host, &challenge("n2", 7));
+            let [challenges, answered, refused, accepted] = counted;
+            assert_eq!(
+                counts(&host),
+                [challenges, answered + 1, refused + 1, accepted],
+                "{response}"
+            );
+        }
     }
 
     #[test]

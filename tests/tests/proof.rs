@@ -259,3 +259,48 @@ fn trying_numbers_with_a_stolen_password_bans() {
     assert!(why["wire"]["refused"].as_u64() >= Some(15), "{why}");
     world.end().unwrap();
 }
+
+/// A client that does not receive the refusal sends the request again. Asterisk refuses it and logs a failure each time,
+/// but there is one guess, so a phone with a wrong password is not banned for what its network loses.
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn a_guess_whose_refusal_is_lost_is_proven_once() {
+    let world = World::new(|config| config.maxretry = 3).unwrap();
+    let source = ATTACKERS[4];
+    let socket = world.hosts.attacker.run_in(|| Ok(UdpSocket::bind((source, 0))?)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let uri = format!("sip:{PBX}");
+    let request = |sequence: u32, credentials: &str| {
+        format!(
+            "REGISTER {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {source};rport;branch=z9hG4bKl{sequence}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:1001@{PBX}>;tag=l\r\nTo: <sip:1001@{PBX}>\r\nCall-ID: lost\r\n\
+             CSeq: {sequence} REGISTER\r\nContact: <sip:1001@{source}>\r\n{credentials}Content-Length: 0\r\n\r\n"
+        )
+    };
+    let mut buffer = [0; 8192];
+    let mut answer = |request: &str| {
+        socket.send_to(request.as_bytes(), (PBX, SIP_PORT)).unwrap();
+        let length = socket.recv(&mut buffer).unwrap();
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        assert!(text.starts_with("SIP/2.0 401 "), "{text}");
+        text
+    };
+    let challenged = answer(&request(1, ""));
+    let challenge =
+        challenged.lines().find_map(|line| line.strip_prefix("WWW-Authenticate: ")).unwrap();
+    let challenge = Challenge::parse(challenge.as_bytes()).unwrap();
+    let (username, password, method, cnonce) = ("1001", "wrong", "REGISTER", "c");
+    let guess = Answer { username, password, method, uri: &uri, cnonce };
+    let guess = request(2, &format!("Authorization: {}\r\n", guess.header(&challenge)));
+    for _ in 0..10 {
+        answer(&guess);
+    }
+    let throttled = || kind_of(&world, source).is_some();
+    assert!(until(Duration::from_secs(20), throttled), "{:?}", world.ringfence.why(source));
+    assert_eq!(kind_of(&world, source).as_deref(), Some("throttle"));
+    let why = world.ringfence.why(source).unwrap();
+    let evidence = why["evidence"].as_array().unwrap();
+    let proven = evidence.iter().filter(|failure| failure["proven"] == true).count();
+    assert_eq!((&why["wire"]["refused"], proven), (&1.into(), 1), "{why}");
+    world.end().unwrap();
+}
