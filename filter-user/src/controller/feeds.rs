@@ -1,18 +1,21 @@
-//! The bans of what feeds list: enters and removes them a few at a time, and knows what is spared, what an
-//! administrator has lifted, and how many packets the bans of each feed matched.
+//! The bans of what feeds list: enters and removes them a few at a time, and knows what is spared.
 //!
 //! A feed never touches what no jail may ban. Its bans do not count as earlier bans, and other bans of the same
 //! address stay as they are.
+
+mod counting;
+mod lifted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::counting::Counting;
 use ::feeds::Listed;
 use api::FeedState;
 use ipnet::IpNet;
-use log::{info, warn};
+use log::warn;
 
 use super::manual::{MAPPED, WIDEST};
 use super::of_source::is_address;
@@ -21,9 +24,7 @@ use crate::ban::{ADOPTED, Ban, Entry, FEEDS_MAX, Key, Origin};
 use crate::clock::KernelTime;
 use crate::config::{Config, Scope};
 use crate::datapath::Datapath;
-use crate::log_budget::MANUAL;
 use crate::network_set::NetworkSet;
-use crate::store::DecisionKey;
 
 /// How much is done in one turn, where an address counts as 1.
 const AT_ONCE: usize = 128;
@@ -37,19 +38,8 @@ const EXAMINED: usize = 512;
 /// The most entries of a feed that are spared and tried again at the next fetch.
 const SPARED_MAX: usize = 10_000;
 
-/// The most networks whose bans by feeds stay lifted.
-const LIFTED_MAX: usize = 1000;
-
-/// How often packets are counted, and if there are many bans.
-const COUNT_EVERY: Duration = Duration::from_mins(1);
-const COUNT_MANY_EVERY: Duration = Duration::from_mins(10);
-
 /// From how many bans they are many.
 const MANY: usize = 100_000;
-
-/// The kinds of decisions in the store: a network whose bans by feeds stay lifted, and a feed that is paused.
-const LIFTED: &str = "feed-lifted";
-const PAUSED: &str = "feed-paused";
 
 /// What a feed lists now.
 #[derive(Clone, Debug)]
@@ -169,13 +159,6 @@ struct Work {
     is_refused: bool,
 }
 
-/// A count of packets in progress.
-#[derive(Debug)]
-struct Counting {
-    behind: Option<Key>,
-    sums: Vec<u64>,
-}
-
 impl Feeds {
     pub(super) fn new(config: &Config) -> Self {
         let feed = |(name, feed): (&String, &crate::config::Feed)| Feed {
@@ -207,11 +190,6 @@ impl Feeds {
         } else {
             feed.more_spared += 1;
         }
-    }
-
-    fn find_lifted(&mut self) {
-        let inside = self.lifted.iter().filter(|(_, inside)| **inside);
-        self.lifted_inside = inside.map(|(network, _)| *network).collect();
     }
 }
 
@@ -505,43 +483,6 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Begins to count the packets of each feed, if it is time.
-    pub fn count_feeds(&mut self, now: KernelTime) {
-        let total: usize = self.places().map(|n| self.bans.ledger().count(Origin::Feed(n))).sum();
-        let every = if total > MANY { COUNT_MANY_EVERY } else { COUNT_EVERY };
-        let is_due = self.feeds.counted.is_none_or(|last| now.since(last) >= every);
-        if is_due && total > 0 && self.feeds.counting.is_none() {
-            self.feeds.counted = Some(now);
-            let sums = vec![0; self.feeds.all.len()];
-            self.feeds.counting = Some(Counting { behind: None, sums });
-        }
-    }
-
-    fn count_some(&mut self) {
-        let Some(mut counting) = self.feeds.counting.take() else { return };
-        let (mut examined, mut counted) = (0, 0);
-        for entry in self.bans.ledger().after(counting.behind, EXAMINED) {
-            examined += 1;
-            counting.behind = Some(entry.key());
-            if let Origin::Feed(place) = entry.ban.origin
-                && let Some(sum) = counting.sums.get_mut(usize::from(place))
-            {
-                *sum += self.datapath.packets(entry.ban.network);
-                counted += 1;
-            }
-            if counted >= AT_ONCE {
-                break;
-            }
-        }
-        if examined == EXAMINED || counted >= AT_ONCE {
-            self.feeds.counting = Some(counting);
-            return;
-        }
-        for (feed, packets) in self.feeds.all.iter_mut().zip(counting.sums) {
-            feed.packets = packets;
-        }
-    }
-
     fn places(&self) -> impl Iterator<Item = u8> + use<D> {
         0..u8::try_from(self.feeds.all.len()).unwrap_or(u8::MAX)
     }
@@ -564,119 +505,6 @@ impl<D: Datapath> Controller<D> {
             packets: feed.packets_before.saturating_add(feed.packets),
             is_paused: feed.is_paused,
             is_busy: self.feeds.work.as_ref().is_some_and(|work| work.update.feed == place),
-        }
-    }
-
-    /// Bans again what a feed lists, after its bans were lifted. The next update must be a whole one. Returns whether
-    /// it was paused.
-    pub fn resume_feed(&mut self, place: u8) -> bool {
-        let Some(feed) = self.feeds.at(place) else { return false };
-        let was_paused = std::mem::take(&mut feed.is_paused);
-        let name = feed.name.clone();
-        if was_paused {
-            self.bans.store().decide(PAUSED, &name, None);
-        }
-        was_paused
-    }
-
-    /// Remembers that the bans of this network are lifted, perhaps with everything `inside` it, so that no feed bans
-    /// it again.
-    pub(super) fn keep_lifted(&mut self, network: IpNet, inside: bool) {
-        let network = network.trunc();
-        let ledger = self.bans.ledger();
-        let within = ledger.inside(network).take(if inside { MANY } else { 0 });
-        let listed = ledger.of_network(network).chain(within);
-        let by_feed = |entry: &Entry| match entry.ban.origin {
-            Origin::Feed(place) => Some((Some(place), entry.ban.network)),
-            Origin::Fleet => Some((None, entry.ban.network)),
-            Origin::Manual | Origin::Jail(_) | Origin::Escalation | Origin::Flood => None,
-        };
-        let listed: Vec<(Option<u8>, IpNet)> =
-            listed.filter_map(by_feed).take(SPARED_MAX).collect();
-        if listed.is_empty() {
-            return;
-        }
-        if self.feeds.lifted.len() >= LIFTED_MAX && !self.feeds.lifted.contains_key(&network) {
-            warn!(
-                target: MANUAL,
-                "the feeds and hosts that ban {} will ban it again: {LIFTED_MAX} others stay lifted; `ringfence allow` it",
-                show(network)
-            );
-            return;
-        }
-        self.feeds.lifted.insert(network, inside);
-        self.feeds.find_lifted();
-        for (place, network) in listed {
-            let Some(place) = place else { continue };
-            self.feeds.spare(place, Listed { network, until: 0 }, Spared::Lifted);
-        }
-        self.bans.store().decide(LIFTED, &network.to_string(), Some(inside.to_string()));
-        info!(target: MANUAL, "no feed and no other host bans {} again here until somebody bans it by hand", show(network));
-    }
-
-    /// Forgets that the bans of a network are lifted, because somebody bans it.
-    pub(super) fn forget_lifted(&mut self, network: IpNet) {
-        if self.feeds.lifted.remove(&network).is_some() {
-            self.feeds.find_lifted();
-            self.bans.store().decide(LIFTED, &network.to_string(), None);
-        }
-    }
-
-    /// The same, because the last feed that lists the network lists it no longer.
-    pub(super) fn forget_if_unlisted(&mut self, network: IpNet) {
-        if self.feeds.lifted.contains_key(&network)
-            && !self.feeds.all.iter().any(|feed| feed.spared.contains_key(&network))
-        {
-            self.forget_lifted(network);
-        }
-    }
-
-    /// Pauses feeds whose bans are lifted: one, or all.
-    pub(super) fn pause_feeds(&mut self, which: Option<u8>) {
-        let places: Vec<u8> = self.places().filter(|n| which.is_none_or(|one| one == *n)).collect();
-        for place in places {
-            let has_bans = self.banned_by(Origin::Feed(place)) > 0;
-            let Some(feed) = self.feeds.at(place) else { continue };
-            if feed.is_paused || (which.is_none() && !has_bans) {
-                continue;
-            }
-            feed.is_paused = true;
-            let name = feed.name.clone();
-            self.bans.store().decide(PAUSED, &name, Some("true".to_owned()));
-            info!(target: MANUAL, "feed:{name}: bans nothing until `ringfence feeds confirm {name}`");
-            // An update in progress would ban the rest.
-            if self.feeds.work.as_ref().is_some_and(|work| work.update.feed == place) {
-                self.feeds.work = None;
-            }
-        }
-    }
-
-    /// Loads what was lifted and paused.
-    pub(super) fn load_feeds(&mut self, kept: &BTreeMap<DecisionKey, String>) {
-        for ((kind, name), value) in kept {
-            match &**kind {
-                LIFTED => {
-                    let network = name.parse::<IpNet>().ok();
-                    self.feeds.lifted.extend(network.map(|network| (network, value == "true")));
-                }
-                PAUSED => {
-                    for feed in self.feeds.all.iter_mut().filter(|feed| feed.name == *name) {
-                        feed.is_paused = true;
-                    }
-                }
-                _ => {}
-            }
-        }
-        self.feeds.find_lifted();
-    }
-
-    /// Saves it again.
-    pub(super) fn put_feeds(&self) {
-        for (network, inside) in &self.feeds.lifted {
-            self.bans.store().decide(LIFTED, &network.to_string(), Some(inside.to_string()));
-        }
-        for feed in self.feeds.all.iter().filter(|feed| feed.is_paused) {
-            self.bans.store().decide(PAUSED, &feed.name, Some("true".to_owned()));
         }
     }
 }
