@@ -11,6 +11,7 @@
 //! ```text
 //! Event: InvalidAccountID
 //! Privilege: security,all            \
+//! (what `manager.c` adds if it is set) |
 //! EventTV: ...                        |
 //! Severity: ...                       | no attacker text before these
 //! Service: PJSIP                      |
@@ -21,6 +22,9 @@
 //! RemoteAddress: IPV4/UDP/192.0.2.66/42366
 //! (headers of this event, without line breaks)
 //! ```
+//!
+//! `manager.c` adds a `Timestamp` with `timestampevents`, four headers with `manager set debug`, and the
+//! `systemname` of `asterisk.conf`.
 //!
 //! So the beginning must be exactly as Asterisk writes it, and the source is taken from a
 //! `RemoteAddress` directly after a `LocalAddress`. If a block has several of these with different
@@ -37,6 +41,10 @@ use crate::failure::Attempt;
 /// The most header lines of one block. Asterisk writes at most 15, and an account of 36 characters
 /// cannot add as many again.
 const LINES_MAX: usize = 64;
+
+/// The headers that Asterisk's settings add to every event after `Privilege`, in this order
+/// (`__manager_event_sessions_va` of `main/manager.c`).
+const ADDED: [&str; 6] = ["Timestamp", "SequenceNumber", "File", "Line", "Func", "SystemName"];
 
 /// The names of the rules for `status`: the events.
 pub const RULES: &[&str] = super::security_event::RULES;
@@ -125,13 +133,14 @@ fn response<'a>(lines: &[&'a [u8]]) -> Response<'a> {
 }
 
 fn security_event<'a>(lines: &[&'a [u8]]) -> Option<Block<'a>> {
-    let [event, privilege, time, severity, service, version, account, ..] = lines else {
-        return None;
-    };
+    let [event, privilege, rest @ ..] = lines else { return None };
     let name = value(event, "Event")?;
     if value(privilege, "Privilege")? != b"security,all" {
         return None;
     }
+    let [time, severity, service, version, account, ..] = without_added(rest) else {
+        return None;
+    };
     let time = value(time, "EventTV")?;
     value(severity, "Severity")?;
     let service = value(service, "Service")?;
@@ -148,6 +157,14 @@ fn security_event<'a>(lines: &[&'a [u8]]) -> Option<Block<'a>> {
     let session = session.unwrap_or_default();
     let event = SecurityEvent { name, time, service, account, session, remote, acl, password };
     Some(Block::Security(event.attempt().map(|attempt| security::of_one(attempt, named))))
+}
+
+/// The lines after those that Asterisk's settings add.
+fn without_added<'a, 'b>(lines: &'a [&'b [u8]]) -> &'a [&'b [u8]] {
+    ADDED.iter().fold(lines, |lines, name| match lines {
+        [first, rest @ ..] if value(first, name).is_some() => rest,
+        _ => lines,
+    })
 }
 
 /// Each `RemoteAddress` directly after a `LocalAddress`, with the number of its line.

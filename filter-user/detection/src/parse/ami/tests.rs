@@ -103,6 +103,33 @@ fn header_lines_in_the_account_do_not_move_the_source() {
     }
 }
 
+/// `timestampevents`, `manager set debug on`, and `systemname` of `asterisk.conf`.
+#[test]
+fn an_event_is_read_whatever_asterisk_adds_to_it() {
+    let added = [
+        "Timestamp: 1763802741.123456\r\n",
+        "SequenceNumber: 17\r\nFile: security_events.c\r\nLine: 426\r\nFunc: x\r\n",
+        "SystemName: pbx-1\r\n",
+    ];
+    let plain = event("InvalidAccountID", "1001", "x@y", "");
+    for set in 0..1 << added.len() {
+        let added: String =
+            (0..added.len()).filter(|at| set & 1 << at != 0).map(|at| added[at]).collect();
+        let block = plain.replace("EventTV", &format!("{added}EventTV"));
+        assert_eq!(attempt(&block), attempt(&plain), "{added}");
+        let hostile = event("InvalidAccountID", "\r\n\r\nEvent: X", "x", "");
+        let hostile = hostile.replace("EventTV", &format!("{added}EventTV"));
+        let (head, _) = hostile.split_once("\r\n\r\n").unwrap();
+        assert_eq!(parse(head.as_bytes()), Block::Cut, "{added}");
+    }
+    for other in
+        ["Channel: x\r\n", "SystemName: a\r\nTimestamp: 1\r\n", "Timestamp: 1\r\nTimestamp: 1\r\n"]
+    {
+        let block = plain.replace("EventTV", &format!("{other}EventTV"));
+        assert_eq!(parse(block.as_bytes()), Block::Unread, "{other}");
+    }
+}
+
 /// Over HTTP, AMI decodes line breaks in the text of a login.
 #[test]
 fn a_second_source_after_the_first_leaves_no_attempt() {
