@@ -150,7 +150,11 @@ async fn session(
             )));
         }
     }
-    connection.listen(outlet, login).await
+    let ended = connection.listen(outlet, login).await;
+    if let Some(message) = connection.frames.unanswered() {
+        connection.queue.take(message);
+    }
+    ended
 }
 
 /// Connects to the first address whose listener may receive the digest of the secret.
@@ -288,6 +292,11 @@ impl Connection<'_> {
             while let Some(message) = self.frames.next_message().map_err(|e| ended(not_ami(e)))? {
                 self.queue.take(message);
             }
+            if let Some(question) = self.frames.question() {
+                within(answer, self.stream.write_all(question.as_bytes()))
+                    .await
+                    .map_err(|error| ended(error.to_string()))?;
+            }
             let left_out = self.frames.take_skipped();
             self.queue.lost = self.queue.lost.saturating_add(left_out);
             let state = self.state(logged_in, login);
@@ -315,7 +324,7 @@ impl Connection<'_> {
                         let why = format!("it has not answered for {} s", (2 * silence).as_secs());
                         return Err(ended(why));
                     }
-                    within(answer, self.stream.write_all(actions::PING.as_bytes())).await
+                    within(answer, self.stream.write_all(actions::ping("ping").as_bytes())).await
                         .map_err(|error| ended(error.to_string()))?;
                     (asked, silent_until) = (true, Instant::now() + silence);
                 }

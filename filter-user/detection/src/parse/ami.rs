@@ -31,6 +31,10 @@
 //! addresses, it is undecided: over HTTP, AMI also decodes line breaks in the header `Key`, which it
 //! writes after the source. A block that an empty line has cut is [`Block::Cut`]: the following blocks
 //! are the rest of it, until one contains the source.
+//!
+//! A login to AMI over HTTP is worse: nothing limits its text, so that it can end its own event and
+//! write whole others (recorded with Asterisk 22.10). After an event for which [`may_run_on`] holds, no
+//! event is to be trusted until the reader knows that Asterisk has written the last of that text.
 
 use memchr::memmem;
 
@@ -115,6 +119,17 @@ fn other<'a>(lines: &[&[u8]]) -> Block<'a> {
 pub fn is_of_failure(event: &[u8]) -> bool {
     memmem::find(event, b"\r\nSeverity: Informational\r\n").is_none()
         && memmem::find(event, b"\r\nRemoteAddress: ").is_some()
+}
+
+/// Whether the text of a stranger can end this event and continue with whole others: a login to AMI that
+/// was refused. Over HTTP, its user, key and secret can contain line breaks.
+pub fn may_run_on(block: &[u8]) -> bool {
+    const SERVICE: &[u8] = b"\r\nService: AMI\r\n";
+    // No attacker text precedes the account.
+    let own = memmem::find(block, b"\r\nAccountID: ").map_or(block, |end| &block[..end]);
+    block.starts_with(b"Event: ")
+        && !block.starts_with(b"Event: SuccessfulAuth\r\n")
+        && memmem::find(own, SERVICE).is_some()
 }
 
 /// The value of the header `name`, if `line` is that header.

@@ -14,8 +14,10 @@ const SECRET_FILE_MAX: u64 = 4096;
 pub(super) const CHALLENGE: &str =
     "Action: Challenge\r\nActionID: challenge\r\nAuthType: MD5\r\n\r\n";
 
-/// Checks that the other side is alive.
-pub(super) const PING: &str = "Action: Ping\r\nActionID: ping\r\n\r\n";
+/// Checks that the other side is alive, and how far it has written.
+pub(super) fn ping(id: &str) -> String {
+    format!("Action: Ping\r\nActionID: {id}\r\n\r\n")
+}
 
 /// Why a secret file cannot be used.
 #[derive(Debug)]

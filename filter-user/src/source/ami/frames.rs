@@ -2,10 +2,19 @@
 //!
 //! At most [`FRAME_MAX`] bytes and one read are kept. A longer block is left out and counted, up to the
 //! empty line that ends it; so is one with too many lines.
+//!
+//! An event of a refused login to AMI can contain whole events that a stranger has written
+//! ([`ami::may_run_on`]). Such an event is believed if the next block is the answer to a
+//! [`question`](Frames::question) that was asked after it and that no stranger can answer. Otherwise what
+//! precedes that answer proves nothing.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, RandomState};
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
 
+use super::actions;
 use crate::failure::Attempt;
 use crate::parse::ami::{self, Block};
 
@@ -43,6 +52,26 @@ pub struct Frames {
     skipped: u64,
     /// A security event whose rest has not arrived.
     cut: Option<Bytes>,
+    doubt: Option<Doubt>,
+    /// The messages that are decided and not taken.
+    decided: VecDeque<Message>,
+}
+
+/// An event that may have run on, until the answer to its question.
+#[derive(Debug)]
+struct Doubt {
+    /// The `ActionID` of the question.
+    id: String,
+    asked: bool,
+    /// The event, while no other block has followed it.
+    held: Option<Message>,
+}
+
+impl Default for Doubt {
+    fn default() -> Self {
+        let secret = RandomState::new().hash_one(BANNER);
+        Self { id: format!("after-{secret:016x}"), asked: false, held: None }
+    }
 }
 
 /// The first bytes were not the banner of a manager interface.
@@ -69,12 +98,49 @@ impl Frames {
         if !self.is_greeted()? {
             return Ok(None);
         }
-        while let Some(block) = self.next_block() {
-            if let Some(message) = self.message(block) {
+        loop {
+            if let Some(message) = self.decided.pop_front() {
                 return Ok(Some(message));
             }
+            let Some(block) = self.next_block() else { return Ok(None) };
+            if self.is_answer(&block) {
+                self.cut = None;
+                self.decided.extend(self.doubt.take().and_then(|doubt| doubt.held));
+                continue;
+            }
+            let begins = self.doubt.is_none() && ami::may_run_on(&block);
+            let message = self.message(block);
+            if begins {
+                self.doubt = Some(Doubt { held: message, ..Doubt::default() });
+            } else if let Some(doubt) = &mut self.doubt {
+                let doubtful = doubt.held.take().into_iter().chain(message).map(unproven);
+                self.decided.extend(doubtful);
+            } else {
+                self.decided.extend(message);
+            }
         }
-        Ok(None)
+    }
+
+    /// The action to send to Asterisk, if its answer is needed to know where the text of a stranger ends.
+    pub fn question(&mut self) -> Option<String> {
+        let doubt = self.doubt.as_mut().filter(|doubt| !doubt.asked)?;
+        doubt.asked = true;
+        Some(actions::ping(&doubt.id))
+    }
+
+    /// Takes the event whose question will not be answered.
+    pub fn unanswered(&mut self) -> Option<Message> {
+        self.doubt.take()?.held.map(unproven)
+    }
+
+    /// Whether `block` is the answer to the question.
+    fn is_answer(&self, block: &[u8]) -> bool {
+        self.doubt.as_ref().is_some_and(|doubt| match ami::parse(block) {
+            Block::Response(response) => response.action == doubt.id.as_bytes(),
+            Block::Security(_) | Block::Cut | Block::Unread | Block::TooLong | Block::Other => {
+                false
+            }
+        })
     }
 
     /// Whether the banner has arrived.
@@ -180,6 +246,19 @@ impl Frames {
     }
 }
 
+/// The message, if a stranger may have written it.
+fn unproven(message: Message) -> Message {
+    match message {
+        Message::Security(attempt) => Message::Security(Attempt {
+            proven: false,
+            answered: false,
+            needs_witness: true,
+            ..attempt
+        }),
+        Message::Unknown(_) | Message::Response(_) | Message::Other => message,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
@@ -275,6 +354,90 @@ mod tests {
         }
     }
 
+    /// A refused login to AMI of this user, as Asterisk writes it.
+    fn refused_login(user: &str) -> String {
+        format!(
+            "Event: InvalidAccountID\r\nPrivilege: security,all\r\n\
+             EventTV: 2026-11-30T22:18:32.245+0000\r\nSeverity: Error\r\nService: AMI\r\n\
+             EventVersion: 1\r\nAccountID: {user}\r\nSessionID: 0x7f462f79a620\r\n\
+             LocalAddress: IPV4/TCP/192.0.2.10/8088\r\nRemoteAddress: IPV4/TCP/192.0.2.66/42342\r\n\
+             SessionTV: 1970-01-01T00:00:00.000+0000\r\n\r\n"
+        )
+    }
+
+    /// An event of a phone with the right password.
+    fn right_password(address: &str) -> String {
+        format!(
+            "Event: SuccessfulAuth\r\nPrivilege: security,all\r\n\
+             EventTV: 2026-11-30T22:18:32.245+0000\r\nSeverity: Informational\r\nService: PJSIP\r\n\
+             EventVersion: 1\r\nAccountID: 1001\r\nSessionID: b\r\n\
+             LocalAddress: IPV4/UDP/192.0.2.10/5060\r\nRemoteAddress: IPV4/UDP/{address}/5060\r\n\
+             UsingPassword: 1\r\n\r\n"
+        )
+    }
+
+    /// Whether each attempt in `stream` is believed without a witness, with its address. The question is
+    /// answered after `asked` and everything after it is `later`.
+    fn believed(asked: &str, later: &str) -> Vec<(String, bool)> {
+        let mut frames = Frames { greeted: true, ..Frames::default() };
+        let mut messages = read(&mut frames, [asked.as_bytes()]).unwrap();
+        let answer = frames.question().map_or_else(String::new, |question| {
+            let id = question.split("ActionID: ").nth(1).unwrap().trim_end();
+            format!("Response: Success\r\nActionID: {id}\r\nPing: Pong\r\n\r\n")
+        });
+        assert_eq!(frames.question(), None, "it is asked once");
+        let rest = answer + later;
+        messages.extend(read(&mut frames, [rest.as_bytes()]).unwrap());
+        let attempts = messages.iter().filter_map(|message| match message {
+            Message::Security(attempt) => Some(attempt),
+            Message::Unknown(_) | Message::Response(_) | Message::Other => None,
+        });
+        let is_believed =
+            |of: &Attempt| (of.proven || of.answered || !of.needs_witness) && of.decided;
+        attempts.map(|attempt| (attempt.address.to_string(), is_believed(attempt))).collect()
+    }
+
+    #[test]
+    fn a_refused_login_to_ami_is_believed_if_nothing_follows_it() {
+        let of = |address: &str, is_believed| (address.to_owned(), is_believed);
+        let (login, phone) = (refused_login("x"), right_password("192.0.2.20"));
+        assert_eq!(believed(&login, ""), [of("192.0.2.66", true)]);
+        let both = [of("192.0.2.66", true), of("192.0.2.20", true)];
+        assert_eq!(believed(&login, &phone), both);
+        assert_eq!(believed(&phone, &login)[..1], both[1..]);
+        let doubtful = [of("192.0.2.66", false), of("192.0.2.20", false), of("192.0.2.20", true)];
+        assert_eq!(believed(&(login.clone() + &phone), &phone), doubtful);
+        assert_eq!(believed(&login.repeat(2), &phone)[..2], vec![of("192.0.2.66", false); 2]);
+        // What has no answer yet at the end of the connection.
+        let mut frames = Frames { greeted: true, ..Frames::default() };
+        assert_eq!(read(&mut frames, [login.as_bytes()]).unwrap(), []);
+        assert!(matches!(frames.unanswered(), Some(Message::Security(of)) if of.needs_witness));
+        assert_eq!(frames.unanswered(), None);
+    }
+
+    /// Over HTTP, a user of a login can contain whole events (recorded with Asterisk 22.10).
+    #[test]
+    fn events_within_a_login_to_ami_are_not_believed() {
+        let source = "SessionID: a\r\nLocalAddress: IPV4/TCP/192.0.2.10/5060\r\n\
+                      RemoteAddress: IPV4/TCP/198.51.100.9/5060\r\n\r\n";
+        let forged = right_password("198.51.100.7");
+        let begun = refused_login("").split_once("SessionID").unwrap().0.to_owned();
+        for user in [
+            format!("x\r\n{source}"),
+            format!("x\r\n{source}{forged}"),
+            format!("x\r\n{source}{forged}{begun}"),
+            format!("x\r\n\r\n{forged}"),
+            format!("x\r\n\r\n{forged}{begun}"),
+            format!("x\r\n\r\nEvent: X\r\n\r\n{forged}"),
+            format!("x\r\n{source}Response: Success\r\nActionID: ping\r\n\r\n{forged}"),
+        ] {
+            let phone = right_password("192.0.2.20");
+            let mut found = believed(&refused_login(&user), &phone);
+            assert_eq!(found.pop(), Some(("192.0.2.20".to_owned(), true)), "{user:?}");
+            assert!(found.iter().all(|(_, is_believed)| !is_believed), "{user:?}: {found:?}");
+        }
+    }
+
     #[test]
     fn another_greeting_is_refused() {
         for greeting in ["SSH-2.0-OpenSSH_9.2p1\r\n", "\r\n", "HTTP/1.1 400\r\n"] {
@@ -285,6 +448,23 @@ mod tests {
     }
 
     proptest! {
+        /// No text of a login to AMI makes an address believed that is not its own.
+        #[test]
+        fn no_login_to_ami_moves_an_address(pieces in vec(prop::sample::select(vec![
+            "x", "\r\n", "\r\n\r\n", "Event: SuccessfulAuth\r\nPrivilege: security,all\r\n",
+            "EventTV: x\r\nSeverity: Error\r\nService: PJSIP\r\nEventVersion: 1\r\nAccountID: ",
+            "SessionID: a\r\nLocalAddress: IPV4/UDP/192.0.2.10/5060\r\n",
+            "RemoteAddress: IPV4/TCP/198.51.100.9/5060\r\n", "UsingPassword: 1\r\n",
+            "Response: Success\r\nActionID: ping\r\n\r\n",
+        ]), 0..16)) {
+            let phone = right_password("192.0.2.20");
+            let mut found = believed(&refused_login(&pieces.concat()), &phone);
+            prop_assert_eq!(found.pop(), Some(("192.0.2.20".to_owned(), true)));
+            for (address, is_believed) in found {
+                prop_assert!(!is_believed || address == "192.0.2.66", "{}", address);
+            }
+        }
+
         #[test]
         fn any_split_gives_the_same(cuts in vec(any::<prop::sample::Index>(), 0..12)) {
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(STREAM.len())).collect();

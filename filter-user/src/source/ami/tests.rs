@@ -305,6 +305,36 @@ fn a_silent_asterisk_is_asked_and_then_left() {
     });
 }
 
+/// Whether anything else is part of its text is asked in a way that nobody can answer beforehand.
+#[test]
+fn a_refused_login_is_believed_once_asterisk_has_written_all_of_it() {
+    run(async {
+        let mut lab = Lab::new(8).await;
+        let mut stream = lab.log_in().await;
+        send(&mut stream, WELCOME).await;
+        let login = EVENT.replace("Service: PJSIP", "Service: AMI").replace("/UDP/", "/TCP/");
+        assert_ne!(login, EVENT);
+        let mut ids = Vec::new();
+        for _ in 0..2 {
+            send(&mut stream, &login).await;
+            let asked = action(&mut stream).await;
+            let id = asked.split("ActionID: ").nth(1).unwrap().trim_end().to_owned();
+            assert!(asked.starts_with("Action: Ping\r\n") && id.len() > 16, "{asked}");
+            let answer = format!("Response: Success\r\nActionID: {id}\r\nPing: Pong\r\n\r\n");
+            send(&mut stream, &answer).await;
+            let heard = loop {
+                let heard = lab.next().await;
+                if !heard.attempts.is_empty() {
+                    break heard;
+                }
+            };
+            assert!(heard.attempts[0].proven && !heard.attempts[0].needs_witness);
+            ids.push(id);
+        }
+        assert_ne!(ids[0], ids[1]);
+    });
+}
+
 #[test]
 fn without_a_secret_it_waits_until_there_is_one() {
     run(async {
