@@ -197,7 +197,8 @@ fn start(journal: &Journal, cursor: Option<&str>) -> io::Result<Child> {
         return Err(io::ErrorKind::NotFound.into());
     }
     let mut command = child::command(&journal.journalctl);
-    command.args(["--follow", "--no-pager", "--quiet", "--output=json"]);
+    // Without `--all`, a message of more than 4 KiB is `null`: a long Call-ID would hide its failure.
+    command.args(["--follow", "--no-pager", "--quiet", "--all", "--output=json"]);
     command.arg(FIELDS);
     match cursor {
         Some(cursor) => command.arg("--no-tail").arg(format!("--after-cursor={cursor}")),

@@ -78,6 +78,8 @@ fn the_place_is_kept_and_gone_on_from() {
             "{arguments}"
         );
         assert!(runs[1].contains("--after-cursor=s=1;i=2"), "{arguments}");
+        // A long message must be written in full.
+        assert!(runs.iter().all(|run| run.contains("--all ")), "{arguments}");
     });
 }
 
