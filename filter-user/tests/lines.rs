@@ -297,6 +297,63 @@ fn a_packet_that_is_repeated_says_nothing() {
     }
 }
 
+/// The line that begins a packet can itself be in an attacker's text (recorded with Asterisk 22.10). It
+/// must not hide his failures.
+#[test]
+fn a_forged_packet_hides_no_failure() {
+    let failed = |from: &str| {
+        format!(
+            "[2026-08-07 12:34:56] NOTICE[9] res_pjsip/pjsip_distributor.c: Request 'REGISTER' from \
+             '{from}' failed for '203.0.113.66:5060' (callid: x) - Failed to authenticate\n"
+        )
+    };
+    let plain = failed("<sip:1@h>");
+    let said = |head: &str, end: &str| {
+        let log = failed(&format!("<sip:1@h;a=\"\n[2026-08-07 12:34:56] {head}\n{end}>"))
+            + &plain.repeat(20);
+        (failures(ASTERISK, &log).split_whitespace().count(), documents(ASTERISK, log.as_bytes()))
+    };
+    for head in [
+        "VERBOSE[9] res_pjsip_logger.c: <--- Received SIP request (60000 bytes) from UDP:198.51.100.9:5060 --->",
+        "VERBOSE[9] res_pjsip_logger.c: <--- Transmitting SIP response (60000 bytes) to TCP:[2001:db8::9]:5060 --->",
+        "DEBUG[9] x: (60000 bytes) --->",
+        "VERBOSE[9] chan_sip.c: <--- SIP read from UDP:198.51.100.9:5060 --->",
+        "ERROR[9] x: Error processing packet from 198.51.100.9:5060: x",
+        "ERROR[9] x: Error processing packet from ",
+    ] {
+        assert_eq!(said(head, "").0, 20, "{head}");
+    }
+    // If the end of the line cannot be recognised, the packets decide whose the failures are.
+    let head = "VERBOSE[9] res_pjsip_logger.c: <--- Received SIP request (60000 bytes) from UDP:198.51.100.9:5060 --->";
+    let log = format!("[2026-08-07 12:34:56] {head}\n{}", plain.repeat(20));
+    let undecided = documents(ASTERISK, log.as_bytes());
+    let why =
+        |document: &Value| document["why"].as_str().unwrap().contains("more than one address");
+    assert_eq!(undecided.iter().filter(|document| why(document)).count(), 20);
+}
+
+/// A login to AMI over HTTP is not shortened and can contain whole lines, also of the level SECURITY.
+#[test]
+fn a_security_log_proves_nothing_after_a_refused_login_to_ami() {
+    let line =
+        |event: &str| format!("[2026-08-07 12:34:56] SECURITY[9] res_security_log.c: {event}\n");
+    let login = EVENT.replace("PJSIP", "AMI");
+    let proven = |log: &str| -> Vec<bool> {
+        let documents = documents(ASTERISK, log.as_bytes());
+        documents.iter().map(|document| document["proven"].as_bool().unwrap()).collect()
+    };
+    assert_eq!(
+        proven(&[&*line(EVENT), &line(&login), &line(EVENT)].concat()),
+        [true, false, false]
+    );
+    let right = login.replace("InvalidPassword", "SuccessfulAuth");
+    assert_eq!(proven(&[&*line(&right), &line(EVENT)].concat()), [true, true]);
+    // In his text, no PJSIP account can say that it is AMI's.
+    let text = EVENT.replace("AccountID=\"1", "AccountID=\"1\",Service=\"AMI");
+    assert_ne!(text, EVENT);
+    assert_eq!(proven(&[&*line(&text), &line(EVENT)].concat()), [true, true]);
+}
+
 #[test]
 fn what_sshd_says_of_failures() {
     #[rustfmt::skip]

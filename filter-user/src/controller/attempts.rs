@@ -156,6 +156,7 @@ impl<D: Datapath> Controller<D> {
     fn is_connected(&self, attempt: &Attempt, address: IpAddr, jail: &str) -> bool {
         let may_be = attempt.verdict == Verdict::Failure
             && !attempt.proven
+            && attempt.decided
             && attempt.transport != Some(Transport::Udp)
             && attempt.address == address
             && jail == ASTERISK_JAIL;

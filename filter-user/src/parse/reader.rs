@@ -8,12 +8,19 @@
 //! # What a log proves
 //!
 //! In a log with the format `[json]` everything is escaped. In a plain log with only the level SECURITY,
-//! an account is the only text that can contain a line break, and it breaks its own line. Any other log
+//! an account is the only text that can contain a line break, and it breaks its own line; only that of a
+//! login to AMI is long enough for whole lines. Any other log
 //! can contain whole lines that an attacker has written: a packet that the level ERROR repeats, a From
 //! with `%0a`. So a log is trusted only as long as all its lines are of a kind that proves this, because
 //! lines that an attacker has written follow a line of another kind.
+//!
+//! A line that begins a repeated packet can itself be such a line, meant to hide the failures after it. So a
+//! failure within a packet is not passed over but undecided between its address and the one that sent
+//! the packet: only that of them counts from which alone packets have come. And a packet ends with the end
+//! of a line that an attacker's text has broken.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use memchr::{memchr, memmem};
 
@@ -92,9 +99,17 @@ pub const UNDERSTOOD: &str = "understood, but not a failure";
 #[derive(Clone, Debug, Default)]
 struct AsteriskLog {
     kind: Kind,
-    /// How many bytes the packet that is being repeated can still have.
-    packet: usize,
+    packet: Option<Packet>,
     refusals: VecDeque<Attempt>,
+}
+
+/// A packet that is being repeated.
+#[derive(Clone, Copy, Debug)]
+struct Packet {
+    /// How many bytes it can still have.
+    left: usize,
+    /// The other side: its sender, or that of the request which it answers.
+    peer: IpAddr,
 }
 
 /// The kind of a log, as its lines show it.
@@ -113,19 +128,14 @@ enum Kind {
 
 impl AsteriskLog {
     fn read(&mut self, line: &[u8], dates: &DateFormat) -> Said {
-        if self.packet > 0 {
-            self.packet = self.packet.saturating_sub(line.len() + 1);
-            if PACKET_ENDS.contains(&line.trim_ascii_end()) {
-                self.packet = 0;
-            }
-            self.kind = Kind::Mixed;
-            return Said::Passed("part of a packet that Asterisk repeats");
+        if let Some(said) = self.within_packet(line, dates) {
+            return said;
         }
         let of_line = |line: &AsteriskLine<'_>| {
             let attempt = asterisk::of_line(line, dates).or_else(|| security::of_line(line, dates));
             let kind = match (line.is_json, line.level) {
                 (true, _) => Kind::Json,
-                (false, b"SECURITY") => Kind::Security,
+                (false, b"SECURITY") if !security::may_run_on(line) => Kind::Security,
                 (false, _) => Kind::Mixed,
             };
             let said = match attempt {
@@ -135,7 +145,7 @@ impl AsteriskLog {
                 }
                 None => Said::Nothing,
             };
-            Some((said, kind, if line.is_json { 0 } else { packet_behind(line) }))
+            Some((said, kind, if line.is_json { None } else { packet_behind(line) }))
         };
         let (said, kind) = match in_asterisk_line(line, of_line) {
             Some((said, kind, packet)) => {
@@ -161,28 +171,75 @@ impl AsteriskLog {
         if self.kind != Kind::Mixed {
             return Said::Attempt(attempt);
         }
-        let unproven = Attempt { proven: false, answered: false, needs_witness: true, ..*attempt };
-        Said::Attempt(Box::new(unproven))
+        Said::Attempt(Box::new(unproven(*attempt)))
+    }
+
+    /// The meaning of a line of a packet that is being repeated; `None` if none is.
+    fn within_packet(&mut self, line: &[u8], dates: &DateFormat) -> Option<Said> {
+        let packet = self.packet.as_mut()?;
+        let peer = packet.peer;
+        packet.left = packet.left.saturating_sub(line.len() + 1);
+        let is_end = packet.left == 0
+            || PACKET_ENDS.contains(&line.trim_ascii_end())
+            || asterisk::ends_broken_line(line);
+        if is_end {
+            self.packet = None;
+        }
+        self.kind = Kind::Mixed;
+        let failure = in_asterisk_line(line, |line| {
+            asterisk::of_line(line, dates).or_else(|| security::of_line(line, dates))
+        });
+        let failure = failure.filter(|attempt| attempt.verdict == Verdict::Failure);
+        Some(failure.map_or(Said::Passed("part of a packet that Asterisk repeats"), |failure| {
+            let mut undecided = Attempt { decided: false, ..unproven(failure) };
+            if undecided.address != peer {
+                undecided.rivals.push(peer);
+            }
+            Said::Attempt(Box::new(undecided))
+        }))
     }
 }
 
-/// The most bytes of a packet that follow a line.
-fn packet_behind(line: &AsteriskLine<'_>) -> usize {
-    let holds = |text: &[u8]| memmem::find(line.text, text).is_some();
+fn unproven(attempt: Attempt) -> Attempt {
+    Attempt { proven: false, answered: false, needs_witness: true, ..attempt }
+}
+
+/// The packet that follows a line.
+fn packet_behind(line: &AsteriskLine<'_>) -> Option<Packet> {
+    let behind = |text: &[u8]| Some(&line.text[memmem::find(line.text, text)? + text.len()..]);
     match line.level {
-        b"ERROR" if holds(b"Error processing packet from ") => PACKET_MAX,
+        b"ERROR" => {
+            let peer = peer(behind(b"Error processing packet from ")?)?;
+            Some(Packet { left: PACKET_MAX, peer })
+        }
         // `<--- Received SIP request (578 bytes) from UDP:192.0.2.66:5060 --->`
         b"VERBOSE" | b"DEBUG" if line.text.trim_ascii_end().ends_with(b"--->") => {
             let Some(length) = memmem::find(line.text, b" bytes) ") else {
-                return if holds(b"<--- SIP read from ") { usize::from(u16::MAX) } else { 0 };
+                let peer = peer(after_transport(behind(b"<--- SIP read from ")?)?)?;
+                return Some(Packet { left: usize::from(u16::MAX), peer });
             };
             let digits = &line.text[..length];
             let digits = &digits[memchr::memrchr(b'(', digits).map_or(length, |at| at + 1)..];
-            let length = str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
-            length.unwrap_or(0).min(usize::from(u16::MAX))
+            let left: usize = str::from_utf8(digits).ok()?.parse().ok()?;
+            let peer = peer(after_transport(&line.text[length..])?)?;
+            (left > 0).then(|| Packet { left: left.min(usize::from(u16::MAX)), peer })
         }
-        _ => 0,
+        _ => None,
     }
+}
+
+/// What follows `UDP:` and the like.
+fn after_transport(text: &[u8]) -> Option<&[u8]> {
+    let word = memchr(b':', text)?;
+    Some(&text[word + 1..])
+}
+
+/// The address at the start of `text`, before a port; that of IPv6 with brackets or without.
+fn peer(text: &[u8]) -> Option<IpAddr> {
+    let word = text.split(u8::is_ascii_whitespace).next()?;
+    let word = str::from_utf8(word).ok()?.trim_end_matches([':', ',']);
+    let (address, _port) = word.rsplit_once(':')?;
+    Some(address.trim_matches(['[', ']']).parse::<IpAddr>().ok()?.to_canonical())
 }
 
 /// `[date] Asterisk 22.10.1 built by ...`

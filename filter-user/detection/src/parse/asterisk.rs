@@ -162,6 +162,21 @@ pub fn repeats_refusal(attempt: &Attempt, refusal: &Attempt) -> bool {
         && (attempt.address, &attempt.account) == (refusal.address, &refusal.account)
 }
 
+/// Whether `line` is the end of one about a failed request that a line break in its text has broken.
+pub fn ends_broken_line(line: &[u8]) -> bool {
+    const REASONS: [&[u8]; 5] = [
+        b"Failed to authenticate",
+        b"Error to authenticate",
+        b"No matching endpoint found",
+        b"Not match Endpoint ACL",
+        b"Not match Endpoint Contact ACL",
+    ];
+    FIND_CALL_ID_END.rfind(line).is_some_and(|end| {
+        let reason = &line[end + b") - ".len()..];
+        REASONS.iter().any(|known| reason.starts_with(known))
+    }) && in_asterisk_line(line, |_line| Some(())).is_none()
+}
+
 /// Whether `line` reports a failure with the peer's name where other lines have the address
 /// (`register_verify` of `chan_iax2.c`, since version 1.2).
 pub fn names_peer_for_address(line: &AsteriskLine<'_>) -> bool {

@@ -67,6 +67,15 @@ pub fn of_line(line: &AsteriskLine<'_>, dates: &DateFormat) -> Option<Attempt> {
     Some(Attempt { needs_witness: true, answered: false, logged_at, ..attempt })
 }
 
+/// Whether the text of a stranger can end this line and continue with whole others: a login to AMI that
+/// was refused. Over HTTP, its user can contain line breaks, and is not shortened.
+pub fn may_run_on(line: &AsteriskLine<'_>) -> bool {
+    // No attacker text precedes the account.
+    let own = memmem::find(line.text, b",AccountID=\"").map_or(line.text, |end| &line.text[..end]);
+    !own.starts_with(b"SecurityEvent=\"SuccessfulAuth\"")
+        && memmem::find(own, b",Service=\"AMI\"").is_some()
+}
+
 /// `SecurityEvent="...",EventTV="...",...`
 fn event(text: &[u8]) -> Option<Attempt> {
     let (name, rest) = first(text, b"SecurityEvent=\"")?;
