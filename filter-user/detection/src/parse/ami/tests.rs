@@ -277,3 +277,21 @@ fn an_error_with_an_address_is_one_of_a_failure() {
         assert_eq!(is_of_failure(event.as_bytes()), is_so, "{event}");
     }
 }
+
+#[test]
+fn only_a_refused_login_to_ami_may_run_on() {
+    let login = event("InvalidAccountID", "1", "x", "").replace("PJSIP", "AMI");
+    for (block, expected) in [
+        (login.clone(), true),
+        (login.split_once("1\r\nSessionID").unwrap().0.to_owned(), true),
+        (login.replace("EventTV", "Timestamp: 1.1\r\nEventTV"), true),
+        (login.replace("InvalidAccountID", "SuccessfulAuth"), false),
+        (login.replace("InvalidAccountID", "SuccessfulAuthX"), true),
+        (login.replace("Event: ", "Events: "), false),
+        (login.replace(": AMI", ": AMIX"), false),
+        (event("InvalidAccountID", "1", "x", ""), false),
+        (event("InvalidAccountID", "1\r\nService: AMI", "x", ""), false),
+    ] {
+        assert_eq!(may_run_on(block.as_bytes()), expected, "{block}");
+    }
+}

@@ -795,3 +795,24 @@ fn lines_of_chan_sip_name_the_port_if_they_have_it() {
     let text = format!("Call from '' (TCP:192.0.2.66:5060) to extension '1' {rejected}");
     assert_eq!(chan_sip::call(text.as_bytes()).unwrap().transport, Some(Transport::Tcp));
 }
+
+#[test]
+fn the_end_of_a_broken_line_is_recognised() {
+    for (line, is_end) in [
+        (">' failed for '192.0.2.66:5060' (callid: x) - Failed to authenticate", true),
+        ("x) - Error to authenticate", true),
+        (") - No matching endpoint found", true),
+        (") - No matching endpoint found after 5 tries in 2.000 ms\r", true),
+        (") - Not match Endpoint ACL", true),
+        ("a) - b) - Not match Endpoint Contact ACL", true),
+        ("Failed to authenticate", false),
+        (") - Failed", false),
+        ("a) - Failed to authenticate) - b", false),
+        ("", false),
+    ] {
+        assert_eq!(ends_broken_line(line.as_bytes()), is_end, "{line}");
+    }
+    let whole = distributor_line("<sip:1@x>", "192.0.2.66:5060", "a) - Failed to authenticate");
+    assert!(whole.ends_with(") - Failed to authenticate"), "{whole}");
+    assert!(!ends_broken_line(whole.as_bytes()), "{whole}");
+}

@@ -265,3 +265,22 @@ fn what_may_follow_the_address() {
     assert_eq!(acl(",New=\"a\""), None);
     assert_eq!(acl(",ACLName=\"a"), None);
 }
+
+#[test]
+fn only_a_refused_login_to_ami_may_run_on() {
+    let login = message("InvalidAccountID", "1", "x", "").replace("PJSIP", "AMI");
+    for (text, expected) in [
+        (login.clone(), true),
+        (login.replace("AccountID", "Account"), true),
+        (login.replace("InvalidAccountID", "SuccessfulAuth"), false),
+        (login.replace("InvalidAccountID", "SuccessfulAuthX"), true),
+        (login.replace("AMI", "AMIX"), false),
+        (message("InvalidAccountID", "1", "x", ""), false),
+        (message("InvalidAccountID", "1\",Service=\"AMI", "x", ""), false),
+        (message("InvalidAccountID", "1", "x", ",Service=\"AMI\""), false),
+    ] {
+        let line = format!("{PREFIX}{text}");
+        let found = in_asterisk_line(line.as_bytes(), |line| Some(may_run_on(line)));
+        assert_eq!(found, Some(expected), "{line}");
+    }
+}
