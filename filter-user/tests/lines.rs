@@ -122,6 +122,7 @@ fn a_line_is_read_wherever_it_stands() {
         coloured("^[["),
         format!("{}\u{1b}[0m", coloured("\u{1b}[")),
         format!("\u{1b}[0K{console}"),
+        format!("\r\u{1b}[0K{console}"),
     ];
     for head in [
         "",
@@ -147,6 +148,10 @@ fn a_line_is_read_wherever_it_stands() {
             let line = format!("{head}{body}");
             assert_eq!(failures(ASTERISK, &line), "203.0.113.66", "{line}");
         }
+    }
+    for escaped in ["#015#033[0K", "^M^[[0K"] {
+        let line = format!("Mar 27 09:40:09 pbx asterisk[326]: {escaped}{console}");
+        assert_eq!(failures(ASTERISK, &line), "203.0.113.66", "{line}");
     }
     // Another program that repeats such a line is not Asterisk.
     for head in
@@ -393,6 +398,7 @@ fn what_sshd_says_of_failures() {
             "Sun Nov 22 09:43:06 2026 auth.info sshd[1234]: ",
             "<38>Nov 22 09:43:06 pbx sshd[1234]: ",
             "<38>1 2026-11-22T09:43:06Z pbx sshd 1234 - - ",
+            "<38>1 2026-11-22T09:43:06Z pbx sshd 1234 - - \u{feff}",
         ] {
             let line = format!("{head}{message}");
             let whose = if is_failure { "203.0.113.66" } else { "" };

@@ -101,7 +101,7 @@ pub(super) fn asterisk_line(line: &[u8]) -> Option<AsteriskLine<'_>> {
         .find_map(|reset| line.strip_suffix(reset))
         .unwrap_or(line);
     let (received_at, rest) = match line.first()? {
-        b'\x1b' => (None, line),
+        b'\x1b' | b'\r' => (None, line),
         b'[' if own_date(line) => (None, line),
         first if first.is_ascii_uppercase() && !begins_with_date(line) => (None, line),
         _ => {
@@ -179,9 +179,17 @@ fn level_and_thread(text: &[u8]) -> Option<(&[u8], &[u8])> {
 /// How a terminal's ESC is written: unchanged, by rsyslog, by busybox.
 const ESCAPES: [&[u8]; 3] = [b"\x1b[", b"#033[", b"^[["];
 
+/// How a CR is written: unchanged, by rsyslog, by busybox. A remote console begins each line with one, to
+/// write over its prompt.
+const RETURNS: [&[u8]; 3] = [b"\r", b"#015", b"^M"];
+
 /// The text after the colours at the start of `text`.
 fn without_colour(mut text: &[u8]) -> &[u8] {
-    while let Some(rest) = ESCAPES.iter().find_map(|escape| text.strip_prefix(*escape)) {
+    loop {
+        let line = RETURNS.iter().find_map(|cr| text.strip_prefix(*cr)).unwrap_or(text);
+        let Some(rest) = ESCAPES.iter().find_map(|escape| line.strip_prefix(*escape)) else {
+            break;
+        };
         let codes = rest.iter().take_while(|b| b.is_ascii_digit() || **b == b';').count();
         if !rest.get(codes).is_some_and(|end| matches!(end, b'm' | b'K')) {
             break;
@@ -230,6 +238,8 @@ pub(super) fn syslog_line(line: &[u8]) -> Option<Syslog<'_>> {
         let (_host, program, _pid, _id) =
             (words.next()?, words.next()?, words.next()?, words.next()?);
         let message = after_data(words.next()?)?.strip_prefix(b" ")?;
+        // The mark of UTF-8, which section 6.4 demands.
+        let message = message.strip_prefix(b"\xef\xbb\xbf").unwrap_or(message);
         let program = base_name(program);
         return Some(Syslog { logged_at, program, message });
     }

@@ -142,6 +142,8 @@ fn lines_of_rfc_5424() {
         ("[x y=\"\\\\\"] a", Some("a")),
         // Outside of quotes, nothing is escaped.
         ("[x\\] a", Some("a")),
+        ("- \u{feff}a", Some("a")),
+        ("[x] \u{feff}a", Some("a")),
         ("[x", None),
         ("[x y=\"] a", None),
         ("x a", None),
@@ -213,6 +215,8 @@ fn a_line_of_asterisk_is_read_wherever_it_stands() {
         ("[[9]:40:09] ", "-"),
         ("[at noon] ", "-"),
         ("[] ", "-"),
+        ("\r\u{1b}[0K", "-"),
+        ("\r\u{1b}[K[2026-03-27 09:40:09.5] ", "2026-03-27T09:40:09.5"),
     ];
     for body in &bodies {
         for (head, time) in heads {
@@ -308,6 +312,11 @@ fn colours_are_removed_only_where_they_are_complete() {
         ("\u{1b}[1;33mx", "x"),
         ("\u{1b}[0K\u{1b}[1mx\u{1b}[0m", "x\u{1b}[0m"),
         ("#033[1;2;3mx", "x"),
+        ("\r\u{1b}[0Kx", "x"),
+        ("#015#033[0Kx", "x"),
+        ("^M^[[0K\u{1b}[1mx", "x"),
+        ("\rx", "\rx"),
+        ("\r\r\u{1b}[0Kx", "\r\r\u{1b}[0Kx"),
         ("^[[0mx", "x"),
         ("\u{1b}[1;33", "\u{1b}[1;33"),
         ("\u{1b}[1xm", "\u{1b}[1xm"),
