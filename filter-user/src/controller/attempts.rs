@@ -106,7 +106,9 @@ impl<D: Datapath> Controller<D> {
         if attempt.verdict == Verdict::Success && (attempt.answered || attempt.proven) {
             self.note_login(address);
         }
-        let connected = self.is_connected(attempt, address, jail);
+        let connected = self.is_connected(attempt, address, jail)
+            // A text that names all ports of a phone in turn names that of its connection too.
+            && !(attempt.needs_witness && self.is_known(address, now));
         let proven = connected.then(|| Attempt { proven: true, ..attempt.clone() });
         let attempt = proven.as_ref().unwrap_or(attempt);
         // This precedes the join, because another source may prove the failure.

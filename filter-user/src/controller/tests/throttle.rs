@@ -139,6 +139,26 @@ fn a_failure_on_a_connection_of_the_host_is_proven() {
     }
 }
 
+/// An attacker's text can name any port, and so that of a phone's connection.
+#[test]
+fn no_text_bans_a_phone_by_naming_its_connection() {
+    for (needs_witness, is_banned) in [(true, false), (false, true)] {
+        let mut controller = throttling();
+        controller.datapath.know(SOURCE.into(), at(0)).unwrap();
+        controller.datapath.connections.insert((SOURCE.into(), 40_000));
+        for n in 0..20 {
+            let attempt = Attempt {
+                port: Some(40_000),
+                needs_witness,
+                session: Some(n.to_string()),
+                ..Attempt::new(Verdict::Failure, Class::WrongCredential, SOURCE.into())
+            };
+            controller.observe(&attempt, 0, JAIL, at(n));
+        }
+        assert_eq!(!scopes(&controller).is_empty(), is_banned, "{needs_witness}");
+    }
+}
+
 #[test]
 fn a_known_peer_is_not_banned_for_failures_over_udp() {
     for (transport, banned) in [(Transport::Udp, false), (Transport::Tcp, true)] {
