@@ -245,6 +245,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn there_are_three_lines_for_sixteen_bans() {
+        for (bans, lines) in [
+            (0, LINES_MIN),
+            (341, LINES_MIN),
+            (342, LINES_MIN),
+            (347, 65),
+            (131_072, 24_576),
+            (u32::MAX, 805_306_367),
+        ] {
+            assert_eq!(lines_for(bans), lines, "{bans}");
+        }
+    }
+
     /// However the reads of a reader and the writes of a slot's next ban meet, it finds neither an address that
     /// is not banned, nor the head of the other ban.
     #[test]

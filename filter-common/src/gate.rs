@@ -173,5 +173,29 @@ mod tests {
                 }
             }
         }
+
+        /// Whatever the other bits and the seed are: otherwise many sources could share a place.
+        #[test]
+        fn each_bit_of_a_source_and_of_the_seed_changes_its_hash(
+            words: [u64; 2],
+            seed: u64,
+            bit in 0..64u32,
+        ) {
+            let flipped = 1 << bit;
+            let [first, second] = words;
+            let hash = |words, seed| scatter(Address::from_words(words), seed);
+            for other in [
+                hash([first ^ flipped, second], seed),
+                hash([first, second ^ flipped], seed),
+                hash(words, seed ^ flipped),
+            ] {
+                prop_assert_ne!(other, hash(words, seed));
+            }
+            let hash = |words, seed| fold(Address::from_words(words), seed);
+            let network = 1 << (bit % 32);
+            prop_assert_ne!(hash([first ^ network, second], seed), hash(words, seed));
+            prop_assert_ne!(hash(words, seed ^ network << 32), hash(words, seed));
+            prop_assert_eq!(hash([first ^ network << 32, second ^ flipped], seed), hash(words, seed));
+        }
     }
 }

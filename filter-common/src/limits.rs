@@ -168,6 +168,8 @@ pub const EVENTS_PER_SECOND: u64 = 200;
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+
     use super::*;
 
     /// The arithmetic of the constants, against what their comments say.
@@ -178,7 +180,6 @@ mod tests {
             assert!(WINDOW_BYTES / 8 + STEP_WORDS < WINDOW_WORDS);
             assert!(EVENT_BYTES / (40 + 8) >= 4096);
         }
-        assert!(WINDOW_WORDS.is_power_of_two());
         assert_eq!(SEEN_PLACES * 4, 1 << 20);
         assert_eq!(SOURCE_LINES * 64, 4 << 20);
         assert_eq!(PREFIX_LINES * 64, 1 << 20);
@@ -187,7 +188,40 @@ mod tests {
         assert_eq!(GREYLIST_LINES * 64, 2 << 20);
         assert_eq!(STREAM_SOURCES, 32_768);
         assert_eq!(STREAM_PREFIXES, 8192);
-        assert!(EVENT_BYTES.is_power_of_two() && EVENT_BYTES.is_multiple_of(4096));
-        assert_eq!(EVENT_BYTES, 262_144);
+        assert_eq!(CHALLENGED_ADDRESSES, 16_384);
+        assert_eq!(RETRY_LINES * 64, 512 << 10);
+        assert_eq!(RETRY_BUCKETS * 8, 256 << 10);
+        assert_eq!(RETRY_BUCKETS, RETRY_LINES * 4);
+        assert_eq!(GEO_NETWORKS, 262_144);
+        assert_eq!([EVENT_BYTES, WIRE_BYTES, CAPTURE_BYTES], [262_144, 262_144, 1_048_576]);
+    }
+
+    #[test]
+    fn masks_and_ring_buffers_need_powers_of_two() {
+        assert!(WINDOW_WORDS.is_power_of_two());
+        for size in [
+            SOURCE_LINES,
+            PREFIX_LINES,
+            CONNECTION_BUCKETS,
+            STREAM_SOURCES,
+            STREAM_PREFIXES,
+            SEEN_PLACES,
+            CROWD_PLACES,
+            GREYLIST_LINES,
+            RETRY_LINES,
+            RETRY_BUCKETS,
+        ] {
+            assert!(size.is_power_of_two(), "{size}");
+        }
+        for bytes in [EVENT_BYTES, WIRE_BYTES, CAPTURE_BYTES] {
+            assert!(bytes.is_power_of_two() && bytes.is_multiple_of(4096), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn times_are_as_their_comments_say() {
+        let seconds = [REPLY_WINDOW, REPLY_REFRESH, VISIT_REFRESH, NEW_VISITOR_EVERY]
+            .map(Duration::from_nanos);
+        assert_eq!(seconds, [120, 1, 10, 1].map(Duration::from_secs));
     }
 }

@@ -587,6 +587,10 @@ mod tests {
             (b"OPTIONS\tsip:600@192.0.2.10 SIP/2.0\r\n", Start::Options),
             (b"ACK\r\n sip:600@192.0.2.10 SIP/2.0\r\n", Start::Request),
             (b"INVITE\0sip:600@192.0.2.10 SIP/2.0\r\n", Start::NotSip),
+            (b"INVITE@sip:600@192.0.2.10 SIP/2.0\r\n", Start::NotSip),
+            (b"INVITE`sip:600@192.0.2.10 SIP/2.0\r\n", Start::NotSip),
+            (b"OPTIONS ", Start::Options),
+            (b"OPTIONS", Start::NotSip),
             (b"OPTIONS sip:600@192.0.2.10 SIP/2.0\r\n", Start::Options),
             (b"MESSAGE sip:600@192.0.2.10 SIP/2.0\r\n", Start::Request),
             (b"SIP/2.0 401 Unauthorized\r\n", Start::Response),
@@ -647,6 +651,25 @@ mod tests {
                 let message =
                     format!("REGISTER sip:a SIP/2.0\r\nVia: {pad}\r\n{fields}To: b\r\n\r\n");
                 assert_eq!(authorized(message.as_bytes()), *expected, "{pad}{fields:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_letter_of_a_name_counts() {
+        let message = |name: &str| format!("REGISTER sip:a SIP/2.0\r\n{name}: x\r\n\r\n");
+        for name in ["Authorization", "User-Agent"] {
+            let is_known = |name: &str| {
+                let message = message(name);
+                authorized(message.as_bytes()) || user_agent(message.as_bytes()).is_some()
+            };
+            assert!(is_known(name));
+            for place in 0..name.len() {
+                for other in ["_", "n", "A"] {
+                    let mut changed = String::from(name);
+                    changed.replace_range(place..=place, other);
+                    assert_eq!(is_known(&changed), changed.eq_ignore_ascii_case(name), "{changed}");
+                }
             }
         }
     }

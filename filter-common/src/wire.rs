@@ -645,9 +645,13 @@ mod tests {
     const SEED: u64 = 0x1234_5678_9abc_def0;
 
     fn reading(message: &[u8]) -> (Message, Window) {
+        reading_with(message, SEED)
+    }
+
+    fn reading_with(message: &[u8], seed: u64) -> (Message, Window) {
         let mut window = [0x4141_4141_4141_4141; WINDOW_WORDS];
         let len = message.copy(0, &mut window);
-        let mut reading = Reading::begin(SEED);
+        let mut reading = Reading::begin(seed);
         let _enough = (0..len).any(|at| read(&window, at, &mut reading));
         (reading.message(), window)
     }
@@ -710,6 +714,16 @@ mod tests {
         let (third, _) = reading(request("n").replace("abc@", "abd@").as_bytes());
         assert_ne!(first.request, second.request);
         assert_ne!(first.request, third.request);
+        // The neighbours of the digits are none.
+        for behind in ["/", ":"] {
+            let number = format!("CSeq: 7{behind}");
+            let (same, _) = reading(request("n").replace("CSeq: 7", &number).as_bytes());
+            assert_eq!(first.request, same.request, "{number}");
+        }
+        let (more, _) = reading(request("n").replace("CSeq: 7", "CSeq: 79").as_bytes());
+        let (zero, _) = reading(request("n").replace("CSeq: 7", "CSeq: 70").as_bytes());
+        assert!(![first.request, zero.request].contains(&more.request));
+        assert_ne!(first.request, zero.request);
         assert_eq!(reading(b"OPTIONS sip:a SIP/2.0\r\n\r\n").0.request, 0);
     }
 
@@ -770,6 +784,84 @@ mod tests {
         assert_ne!(reading(folded.as_bytes()).0.nonces, [0; 2]);
     }
 
+    /// A client that has been challenged by two realms answers both; more than two nonces are not looked at.
+    #[test]
+    fn the_first_two_nonces_count() {
+        let of = |nonces: &[&str]| {
+            let fields =
+                nonces.iter().map(|nonce| format!("Authorization: Digest nonce=\"{nonce}\"\r\n"));
+            let fields: String = fields.collect();
+            reading(format!("REGISTER sip:a SIP/2.0\r\n{fields}\r\n").as_bytes()).0
+        };
+        let [first, second, third] = ["n1", "n2", "n3"].map(|nonce| of(&[nonce]).nonces[0]);
+        assert!(first != second && second != third && first != third);
+        for (nonces, read) in [
+            (&["n1"][..], [first, 0]),
+            (&["n1", "n2"], [first, second]),
+            (&["n2", "n1"], [second, first]),
+            (&["n1", "n2", "n3"], [first, second]),
+        ] {
+            assert_eq!(of(nonces).nonces, read, "{nonces:?}");
+        }
+        let sent = |nonce| {
+            let record = Memory::default();
+            record.nonces[NONCES - 1].set(nonce);
+            record
+        };
+        let message = of(&["n1", "n2", "n3"]);
+        for (nonce, proven) in [(first, true), (second, true), (third, false), (0, false)] {
+            assert_eq!(proves(&&sent(nonce), &message), proven);
+        }
+        assert!(!proves(&&sent(0), &of(&[])) && !proves(&&sent(0), &of(&["n1"])));
+    }
+
+    #[test]
+    fn each_byte_counts_in_a_hash_whatever_came_before() {
+        let mut ones = 0;
+        for before in [0, 1, 0xff, u64::MAX, SEED, 0xaaaa_aaaa_aaaa_aaaa] {
+            let hashes: std::vec::Vec<_> = (0..=u8::MAX).map(|byte| mix(before, byte)).collect();
+            for (byte, hash) in hashes.iter().enumerate() {
+                assert!(!hashes[..byte].contains(hash), "{byte} after {before:x}");
+                ones += hash.count_ones();
+            }
+        }
+        // Half of the bits are set.
+        let all = 6 * 256 * 64;
+        assert!((all * 49 / 100..all * 51 / 100).contains(&ones), "{ones} of {all}");
+    }
+
+    #[test]
+    fn each_byte_of_the_credentials_counts_whatever_the_seed() {
+        let message = request("n");
+        let start = message.find("Digest").unwrap();
+        let end = start + message[start..].find('\r').unwrap();
+        for seed in [0, 1, SEED, u64::MAX] {
+            let plain = reading_with(message.as_bytes(), seed).0.credentials;
+            for place in start..end {
+                let mut other = message.clone().into_bytes();
+                other[place] ^= 1;
+                let credentials = reading_with(&other, seed).0.credentials;
+                assert_ne!(credentials, plain, "{place}, seed {seed:x}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_seed_reads_the_same_with_other_hashes() {
+        let (normal, _) = reading(request("n").as_bytes());
+        for seed in [0, 1, 2, !2, !1, !0] {
+            let (request, _) = reading_with(request("n").as_bytes(), seed);
+            let (reply, _) = reading_with(challenge("n", 7).as_bytes(), seed);
+            let hashes = |message: Message| [message.nonces[0], message.request];
+            assert!(hashes(request).iter().all(|hash| *hash != 0), "{seed:x}");
+            assert_eq!(hashes(request), hashes(reply), "{seed:x}");
+            for (hash, other) in hashes(request).into_iter().zip(hashes(normal)) {
+                assert_ne!(hash, other, "{seed:x}");
+            }
+            assert_ne!(request.credentials, normal.credentials, "{seed:x}");
+        }
+    }
+
     #[test]
     fn the_status_is_three_digits() {
         let of = |text: &[u8]| {
@@ -781,6 +873,37 @@ mod tests {
         assert_eq!(of(b"SIP/2.0 4x1 Unauthorized\r\n"), 0);
         assert_eq!(of(b"SIP/2.0 200"), 0);
         assert_eq!(of(b"REGISTER sip:a SIP/2.0\r\n"), 0);
+        assert_eq!((of(b"SIP/2.0 099 abcd"), of(b"SIP/2.0 990 abcd")), (99, 990));
+        assert_eq!((of(b"SIP/2.0 200 abc"), of(b"SIP/2.0 200 abcd")), (0, 200));
+        // The neighbours of the digits at each place, and those of the blank.
+        for place in 8..11 {
+            for byte in [b'0' - 1, b'9' + 1, b' ', 0xff] {
+                let mut text = *b"SIP/2.0 200 abcd";
+                text[place] = byte;
+                assert_eq!(of(&text), 0, "{}", text.escape_ascii());
+            }
+        }
+        for byte in [b' ' - 1, b' ' + 1, b'0', 0] {
+            let mut text = *b"SIP/2.0 200 abcd";
+            text[11] = byte;
+            assert_eq!(of(&text), 0, "{}", text.escape_ascii());
+        }
+    }
+
+    /// RFC 3261 section 21. The answer to a challenge with this status says what became of it.
+    #[test]
+    fn each_status_says_what_became_of_a_call() {
+        for status in 0..=999 {
+            let host = host();
+            call(&host, &[&format!("{status:03} x")]);
+            let told = match status {
+                101..=299 => Some(WIRE_CALLED),
+                401 | 403 | 404 | 407 | 484 | 488 | 603 => Some(WIRE_REFUSED),
+                _ => None,
+            };
+            let all: std::vec::Vec<_> = std::iter::once(WIRE_CHALLENGED).chain(told).collect();
+            assert_eq!(*host.told.borrow(), all, "{status}");
+        }
     }
 
     #[test]

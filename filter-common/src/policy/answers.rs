@@ -181,3 +181,19 @@ fn retried<T: Tables + ?Sized>(
         limit.has_room(&own, now) && config.admitted.take(&shared, now) && limit.take(&own, now);
     passes.then_some(Reason::Admitted)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_source_has_buckets_of_its_own(high: u32, low: u32) {
+            let hash = u64::from(high) << 32 | u64::from(low);
+            let group = low % (RETRY_BUCKETS / 4) * 4;
+            prop_assert_eq!(places(hash), [group, group + 1, group + 2]);
+        }
+    }
+}

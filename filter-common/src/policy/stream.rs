@@ -109,3 +109,52 @@ pub fn places(source: Address, ports: [u8; 4], config: &Config) -> [u32; 3] {
         (CONNECTION_BUCKETS + STREAM_SOURCES) | network as u32 & (STREAM_PREFIXES - 1),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::abi::STREAM_BUCKETS;
+
+    proptest! {
+        #[test]
+        fn connections_sources_and_networks_each_have_a_part_of_the_table(
+            words: [u64; 2],
+            ports: [u8; 4],
+            seed: u64,
+        ) {
+            let config = Config { seed, prefix_v6: [u64::MAX, 0], ..Config::default() };
+            let parts = [0, CONNECTION_BUCKETS, CONNECTION_BUCKETS + STREAM_SOURCES, STREAM_BUCKETS];
+            let places = places(Address::from_words(words), ports, &config);
+            for (place, part) in places.iter().zip(parts.windows(2)) {
+                prop_assert!((part[0]..part[1]).contains(place), "{place} is not in {part:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_part_of_the_table_is_used_completely() {
+        let config = Config { seed: 7, prefix_v6: [u64::MAX, 0], ..Config::default() };
+        let mut used = [0; 3];
+        let mut unused = [u32::MAX; 3];
+        for n in 0..1000 {
+            let places = places(Address::from_words([n, n]), [0; 4], &config);
+            for (bits, place) in used.iter_mut().zip(places) {
+                *bits |= place;
+            }
+            for (bits, place) in unused.iter_mut().zip(places) {
+                *bits &= place;
+            }
+        }
+        // Each bit of the ports matters, whatever the hash of the source is.
+        let source = Address::from_words([1, 1]);
+        let [of_none, ..] = places(source, [0; 4], &config);
+        for bit in 0..32 {
+            let [connection, ..] = places(source, (1u32 << bit).to_le_bytes(), &config);
+            assert_ne!(connection, of_none, "bit {bit}");
+        }
+        let varying = [0, 1, 2].map(|part| used[part] & !unused[part]);
+        assert_eq!(varying, [CONNECTION_BUCKETS - 1, STREAM_SOURCES - 1, STREAM_PREFIXES - 1]);
+    }
+}

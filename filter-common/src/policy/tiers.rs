@@ -410,3 +410,40 @@ pub fn search<T: Tables + ?Sized>(packet: &impl Packet, message: Place, tables: 
 pub fn is_scanner<T: Tables + ?Sized>(agent: u64, tables: &T) -> bool {
     tables.agent(agent).is_some_and(|agent| tables.signature(&agent))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The mask of a prefix length, in the order of [`Address::words`].
+    fn mask(length: u32) -> [u64; 2] {
+        let bits = u128::MAX.checked_shl(128 - length).unwrap_or(0);
+        crate::address::words(bits.into())
+    }
+
+    proptest! {
+        /// Of all addresses in a network, and of no other.
+        #[test]
+        fn a_network_has_one_hash(bits: u128, v4: u32, length in 0..=128u32, seed: u64) {
+            let v6 = Config { seed, prefix_v6: mask(length), ..Config::default() };
+            let v4_length = length % 33;
+            let mapped = Config { seed, prefix_v4: mask(96 + v4_length), ..Config::default() };
+            let of_v6 = |bits: u128| {
+                network_hash(Address::from_words(crate::address::words(bits.into())), &v6)
+            };
+            let of_v4 = |bits: u32| network_hash(Address::v4(bits.to_be_bytes()), &mapped);
+            // Not one that contains an IPv4 address.
+            let bits = bits | 1 << 127;
+            for bit in 0..127 {
+                let same = of_v6(bits) == of_v6(bits ^ 1 << bit);
+                prop_assert_eq!(same, bit < 128 - length, "bit {}", bit);
+            }
+            for bit in 0..32 {
+                let same = of_v4(v4) == of_v4(v4 ^ 1 << bit);
+                prop_assert_eq!(same, bit < 32 - v4_length, "bit {}", bit);
+            }
+        }
+    }
+}
