@@ -3,20 +3,23 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use filter_common::abi::{
     AWAITED, BanEntry, Buckets, Challenged, Config, Flooder, NONCES, NetworkEntry, ORIGIN_OWN,
-    Peer, SHARED_BUCKETS, Signature, visited_key, visitor_key,
+    Peer, SHARED_BUCKETS, STREAM_BUCKETS, Signature, visited_key, visitor_key,
 };
 use filter_common::address::Address;
 use filter_common::ban_cache;
 use filter_common::ban_table::{self, lines_for};
 use filter_common::decision::Reason;
-use filter_common::gate::PRESENCE_WORDS;
+use filter_common::gate::{GEO_WORDS, PRESENCE_WORDS};
 use filter_common::greylist::{self, CELLS};
-use filter_common::limits::WINDOW_WORDS;
+use filter_common::limits::{
+    GREYLIST_LINES, PREFIX_LINES, RETRY_BUCKETS, RETRY_LINES, SOURCE_LINES, WINDOW_WORDS,
+};
 use filter_common::packet::{self, Headers, Layer4, Packet, Window};
 use filter_common::policy::{self, BanSlot, Decision, NetworkSlot, PeerSlot, Tables};
 use filter_common::rate::{Bucket, unit};
@@ -212,6 +215,7 @@ pub struct Model {
     shut_v6: Vec<(IpNet, bool)>,
     /// Packets that a dry run of only some reasons lets pass.
     watched: Cell<u64>,
+    seen: Cell<Option<(u64, u64)>>,
     window: RefCell<Window>,
     expects_ban: Cell<bool>,
 }
@@ -276,6 +280,7 @@ impl Model {
             shut_v4: world.shut_v4(),
             shut_v6: world.shut_v6().collect(),
             watched: Cell::new(0),
+            seen: Cell::default(),
             // As in the kernel, it may contain anything.
             window: RefCell::new([u64::from_le_bytes(*b"\nAuthori"); WINDOW_WORDS]),
             expects_ban: Cell::new(false),
@@ -284,6 +289,7 @@ impl Model {
 
     /// Decides about a packet.
     pub fn decide(&self, packet: &impl Packet) -> Decision {
+        self.seen.set(None);
         self.ends.set(packet::parse(packet).ok().and_then(|headers| ends(packet, &headers)));
         policy::decide(packet, self)
     }
@@ -322,6 +328,16 @@ impl Model {
     /// The packets that it has counted as ones that a dry run of only some reasons lets pass.
     pub fn watched(&self) -> u64 {
         self.watched.get()
+    }
+
+    /// What it knows about an address to which the host has sent a challenge.
+    pub fn record(&self, address: IpAddr) -> Option<Challenged> {
+        self.challenged.get(&address.into()).map(Cell::get)
+    }
+
+    /// The hash of the source that the last packet has shown to exist, and when.
+    pub fn seen(&self) -> Option<(u64, u64)> {
+        self.seen.get()
     }
 
     /// The counts in its entries.
@@ -662,8 +678,7 @@ impl Tables for Model {
     }
 
     fn presence(&self, word: u32) -> u64 {
-        let word = usize::try_from(word).ok().and_then(|word| self.gates.presence.get(word));
-        word.map_or(u64::MAX, |word| word.load(Ordering::Relaxed))
+        self.gates.presence[usize::try_from(word).expect("a word's number")].load(Ordering::Relaxed)
     }
 
     fn expects_ban(&self) -> bool {
@@ -690,8 +705,7 @@ impl Tables for Model {
     }
 
     fn trust_gate(&self, word: u32) -> u64 {
-        let word = usize::try_from(word).ok().and_then(|word| self.gates.trust.get(word));
-        word.copied().unwrap_or(u64::MAX)
+        self.gates.trust[usize::try_from(word).expect("a word's number")]
     }
 
     fn is_loopback(&self) -> bool {
@@ -719,23 +733,23 @@ impl Tables for Model {
     }
 
     fn source_bucket(&self, line: u32, place: usize) -> Option<ModelBucket<'_>> {
-        Some(ModelBucket::Line(&self.sources, line, place))
+        Some(ModelBucket::Line(&self.sources, within(line, SOURCE_LINES), place))
     }
 
     fn prefix_bucket(&self, line: u32, place: usize) -> Option<ModelBucket<'_>> {
-        Some(ModelBucket::Line(&self.prefixes, line, place))
+        Some(ModelBucket::Line(&self.prefixes, within(line, PREFIX_LINES), place))
     }
 
     fn stream_bucket(&self, place: u32) -> Option<ModelBucket<'_>> {
-        Some(ModelBucket::Stream(&self.streams, place))
+        Some(ModelBucket::Stream(&self.streams, within(place, STREAM_BUCKETS)))
     }
 
     fn shared_bucket(&self, place: usize) -> Option<ModelBucket<'_>> {
-        self.shared.get(place).map(ModelBucket::Shared)
+        Some(ModelBucket::Shared(&self.shared[place]))
     }
 
     fn geo_v4(&self, word: u32) -> u64 {
-        self.shut_v4.get(&word).copied().unwrap_or(0)
+        self.shut_v4.get(&within(word, GEO_WORDS)).copied().unwrap_or(0)
     }
 
     fn geo_v6(&self, source: Address) -> bool {
@@ -748,8 +762,7 @@ impl Tables for Model {
     }
 
     fn known_gate(&self, word: u32) -> u64 {
-        let word = usize::try_from(word).ok().and_then(|word| self.gates.known.get(word));
-        word.copied().unwrap_or(u64::MAX)
+        self.gates.known[usize::try_from(word).expect("a word's number")]
     }
 
     fn peer(&self, source: Address) -> Option<Entry<'_, Peer>> {
@@ -779,8 +792,12 @@ impl Tables for Model {
         self.connected.contains(&headers.source) && self.ends.get() == here
     }
 
+    fn saw(&self, hash: u64, now: u64) {
+        self.seen.set(Some((hash, now)));
+    }
+
     fn cells(&self, line: u32) -> Option<ModelCells<'_>> {
-        Some(ModelCells { lines: &self.greylist, line })
+        Some(ModelCells { lines: &self.greylist, line: within(line, GREYLIST_LINES) })
     }
 
     fn challenged(&self, source: Address) -> Option<Entry<'_, Challenged>> {
@@ -788,11 +805,11 @@ impl Tables for Model {
     }
 
     fn retries(&self, line: u32) -> Option<ModelCells<'_>> {
-        Some(ModelCells { lines: &self.retries, line })
+        Some(ModelCells { lines: &self.retries, line: within(line, RETRY_LINES) })
     }
 
     fn retry_bucket(&self, place: u32) -> Option<ModelBucket<'_>> {
-        Some(ModelBucket::Stream(&self.retry_rate, place))
+        Some(ModelBucket::Stream(&self.retry_rate, within(place, RETRY_BUCKETS)))
     }
 
     fn read_message(&self, bytes: usize, seed: u64) -> Message {
@@ -824,6 +841,16 @@ impl Tables for Model {
     fn agent(&self, at: u64) -> Option<Agent> {
         Some(sip::agent(&self.window.borrow(), usize::try_from(at).ok()?))
     }
+}
+
+/// An index of a map of this size. In the kernel, one beyond would find nothing, and the packet pass.
+///
+/// # Panics
+///
+/// If it is beyond.
+fn within(index: u32, size: u32) -> u32 {
+    assert!(index < size, "{index} of a map of {size}");
+    index
 }
 
 /// The ports and the destination of a segment, as far as the packet contains them.

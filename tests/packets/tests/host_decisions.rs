@@ -1,18 +1,21 @@
 //! The table and random packets, decided on the host.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use filter_common::abi::{BanEntry, FOREVER, SCOPE_ALL, SCOPE_SIP};
-use filter_common::decision::Reason;
-use filter_common::packet;
-use filter_common::policy::Decision;
+use filter_common::abi::{BanEntry, FOREVER, SCOPE_ALL, SCOPE_SIP, SCOPE_THROTTLE};
+use filter_common::ban_table::{Place, SLOTS, lines_for};
+use filter_common::class::Class;
+use filter_common::decision::{Code, Reason};
+use filter_common::packet::{self, Headers};
+use filter_common::policy::{Decision, stream};
 use filter_common::rate::{UNIT_SHIFT, unit};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use ringfence_packets::cases::generated::Packets;
-use ringfence_packets::cases::{self, Case, Earlier, Ends, World};
+use ringfence_packets::cases::{self, BANS, Case, Earlier, Ends, World, messages};
 use ringfence_packets::model::live::Live;
 use ringfence_packets::model::{CacheAge, Model};
+use ringfence_packets::packet_builder::Frame;
 
 /// Later than the end of any ban in the table.
 const NOW: u64 = 2_000_000 * 1_000_000_000;
@@ -52,13 +55,26 @@ fn check(case: &Case, in_flood: bool, age: CacheAge, wrong: &mut Vec<String>) {
         }
     }
     let before = model.tally();
-    let Decision { code, dry_run, .. } = model.decide(&case.packet.as_slice());
+    let Decision { code, dry_run, source, .. } = model.decide(&case.packet.as_slice());
     let reason = code.reason();
+    let shows = matches!(
+        case.expect,
+        Reason::Register
+            | Reason::RegisterCredentials
+            | Reason::Request
+            | Reason::NotSip
+            | Reason::Known
+            | Reason::Admitted
+            | Reason::Answered
+    );
+    let seen = source.filter(|_| shows).map(|source| source.hash(World::SEED));
     let watched = case.world.watches(case.expect);
     if reason != Some(case.expect) {
         wrong.push(format!("{}, {age:?}: {reason:?}, not {:?}", case.name, case.expect));
     } else if dry_run != watched {
         wrong.push(format!("{}, {age:?}: dry run {dry_run}", case.name));
+    } else if model.seen().map(|(hash, _)| hash) != seen {
+        wrong.push(format!("{}, {age:?}: its source was seen: {:?}", case.name, model.seen()));
     } else if let Err(why) = case.check_tally(before, model.tally()) {
         wrong.push(format!("{}, {age:?}: {why}", case.name));
     }
@@ -113,6 +129,196 @@ fn generated_packets_drop_for_their_own_source_alone() {
         }
     }
     assert!(dropped > 1000, "only {dropped} packets tried it");
+}
+
+const SOURCE: &str = "192.0.2.66";
+
+/// The nonce in [`messages::register_with_credentials`].
+const NONCE: &str = "1792570402/5bb7bd5c9d0a7e4b8a5d3e1c7f2b9a60";
+
+fn source() -> IpAddr {
+    SOURCE.parse().expect("an address")
+}
+
+fn frame(message: impl AsRef<[u8]>) -> Frame {
+    Frame::from(source()).payload(message)
+}
+
+/// A packet of [`SOURCE`], and whether its nonce proves that the source is not forged.
+struct Row {
+    name: &'static str,
+    frame: Frame,
+    world: World,
+    expect: Reason,
+    proves: bool,
+}
+
+fn rows() -> Vec<Row> {
+    let world = || World::default().challenge(SOURCE, NONCE);
+    let answer = || frame(messages::register_with_credentials());
+    let text = String::from_utf8(messages::register_with_credentials()).expect("text");
+    let invite = || frame(text.replace("REGISTER", "INVITE"));
+    let limited = || world().limit(1).source_limit(Class::Credentials, 1);
+    let row = |name, frame, world, expect, proves| Row { name, frame, world, expect, proves };
+    let other_nonce = World::default().challenge(SOURCE, "x");
+    let banned = || world().ban(SOURCE, SCOPE_SIP, Ends::In(60));
+    let throttled = world().throttle(SOURCE, SCOPE_THROTTLE, Ends::In(60));
+    let closed = world().closed(Ends::In(60), false);
+    vec![
+        row("within its limits", answer(), world(), Reason::RegisterCredentials, true),
+        row(
+            "within its limits, tcp",
+            answer().tcp(5060),
+            world(),
+            Reason::RegisterCredentials,
+            true,
+        ),
+        row("an invite", invite(), world(), Reason::Request, true),
+        row("an invite, tcp", invite().tcp(5060), world(), Reason::Request, true),
+        row("without a nonce", frame(messages::register()), world(), Reason::Register, false),
+        row("another nonce", answer(), other_nonce, Reason::RegisterCredentials, false),
+        row("known", answer(), world().peer(SOURCE, Ends::In(60)), Reason::Known, true),
+        row(
+            "known, tcp",
+            answer().tcp(5060),
+            world().peer(SOURCE, Ends::In(60)),
+            Reason::Known,
+            true,
+        ),
+        row("over its limit", answer(), limited(), Reason::Answered, true),
+        row("over its limit, tcp", answer().tcp(5060), limited(), Reason::RegisterLimit, false),
+        row("throttled", answer(), throttled, Reason::Answered, true),
+        row("banned", answer(), banned(), Reason::Banned, false),
+        row(
+            "banned and trusted",
+            answer(),
+            banned().trust("192.0.2.66/32"),
+            Reason::Trusted,
+            false,
+        ),
+        row("closed for maintenance", answer(), closed, Reason::Maintenance, false),
+        row("to another port", answer().udp(4000), world(), Reason::OtherPort, false),
+        row(
+            "to a closed port",
+            answer().udp(4000),
+            world().guard(false, 4000, 0),
+            Reason::ClosedPort,
+            false,
+        ),
+        row("from the host's own address", answer(), world().own(SOURCE), Reason::Spoofed, false),
+    ]
+}
+
+#[test]
+fn a_nonce_proves_its_source_if_the_packet_may_be_an_answer() {
+    for Row { name, frame, world, expect, proves } in rows() {
+        let model = Model::new(&world, NOW);
+        // They exhaust the limits of one that has them.
+        let stolen = String::from_utf8(messages::register_with_credentials()).expect("text");
+        let stolen = frame.clone().payload(stolen.replace(NONCE, "stolen"));
+        for other in [frame.clone().payload(messages::register()), stolen] {
+            model.decide(&other.build().as_slice());
+        }
+        let record = || model.record(source()).expect("it was challenged");
+        assert_eq!((record().proven_at, record().answered), (0, 0), "{name}");
+        let reason = model.decide(&frame.build().as_slice()).code.reason();
+        assert_eq!(reason, Some(expect), "{name}");
+        let proven = if proves { (NOW, 1) } else { (0, 0) };
+        assert_eq!((record().proven_at, record().answered), proven, "{name}");
+    }
+}
+
+/// Of addresses with the same first line, those for which it has no room are banned by their second one.
+#[test]
+fn bans_that_share_their_first_line_all_drop_and_count() {
+    let lines = lines_for(BANS);
+    let together = (0..1 << 24).map(|n: u32| Ipv4Addr::from(0x0b00_0000 | n)).filter(|source| {
+        let word = u32::from_le_bytes(source.octets());
+        Place::first(word, World::SEED).line(lines) == 7
+    });
+    let sources: Vec<_> = together.take(2 * SLOTS + 2).collect();
+    let (banned, others) = sources.split_at(SLOTS + 3);
+    let world = banned.iter().fold(World::default().unlimited(), |world, source| {
+        world.ban(&source.to_string(), SCOPE_SIP, Ends::In(60))
+    });
+    let model = Model::new(&world, NOW);
+    let reason = |source: &Ipv4Addr| {
+        let packet = Frame::from((*source).into()).payload(messages::register()).build();
+        model.decide(&packet.as_slice()).code.reason()
+    };
+    // More than one byte counts.
+    let each = 300;
+    for source in banned {
+        for _ in 0..each {
+            assert_eq!(reason(source), Some(Reason::Banned), "{source}");
+        }
+    }
+    for source in others {
+        assert_eq!(reason(source), Some(Reason::Register), "{source}");
+    }
+    assert_eq!(model.tally().bans, each * banned.len() as u64);
+}
+
+/// Most packets are read in the short way, and all others in the long one.
+#[test]
+fn the_short_way_is_for_plain_datagrams() {
+    let plain = || frame(messages::register());
+    let words = |frame: &Frame| {
+        let frame = frame.build();
+        let parsed = packet::parse(&frame.as_slice()).map(Headers::to_words);
+        (packet::plain_udp(&frame.as_slice()), parsed.ok())
+    };
+    let (short, long) = words(&plain());
+    assert!(short.is_some() && short == long);
+    for other in [
+        plain().tcp(5060),
+        plain().ip_options(&[1; 8]),
+        plain().fragment(0, true),
+        plain().fragment(185, false),
+        plain().tag(0x8100, 1),
+        Frame::from(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])).payload("x"),
+    ] {
+        assert_eq!(words(&other).0, None, "{other:?}");
+    }
+}
+
+/// A segment consumes its bytes, whatever positions its words have: the kernel's stages get plain words.
+#[test]
+fn a_segment_consumes_no_more_than_the_longest() {
+    const LONGEST: u32 = 0xffff;
+    const START: u32 = 54;
+    let world = World::default().byte_limits([u64::from(LONGEST) + 1, 0, 0, 0]);
+    let frame = Frame::from(IpAddr::from([192, 0, 2, 66])).tcp(5060).payload("x").build();
+    let packet = frame.as_slice();
+    let headers = packet::parse(&packet).expect("headers");
+    for (end, fragmented, bytes) in [
+        (START - 1, false, 0),
+        (START, false, 0),
+        (START + 1, false, 1),
+        (START + LONGEST - 1, false, LONGEST - 1),
+        (START + LONGEST, false, LONGEST),
+        (START + LONGEST + 1, false, LONGEST),
+        (u32::MAX, false, LONGEST),
+        (START, true, LONGEST),
+        (START + 1, true, LONGEST),
+    ] {
+        let model = Model::new(&world, NOW);
+        let takes = |end: u32, fragmented| {
+            let [first, second, _, rest] = headers.to_words();
+            let place = u64::from(START) | u64::from(end) << 32;
+            let rest = rest | u64::from(fragmented) << 4;
+            let code = stream::take(&packet, [first, second, place, rest], &model);
+            assert!(code == Code::UNKNOWN || code.is(Reason::StreamLimit), "{code:?}");
+            code == Code::UNKNOWN
+        };
+        // The first byte of an empty bucket, after which it has room for the longest segment.
+        assert!(takes(START + 1, false));
+        assert!(takes(end, fragmented), "{end}");
+        let rest = LONGEST - bytes;
+        assert!(bytes == 0 || !takes(START + rest + 1, false), "{end}: fewer than {bytes}");
+        assert!(takes(START + rest, false), "{end}: more than {bytes}");
+        assert!(!takes(START + 1, false), "{end}");
+    }
 }
 
 proptest! {

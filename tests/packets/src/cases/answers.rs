@@ -109,6 +109,20 @@ fn nonces() -> Vec<Case> {
         let text = text.replace(NONCE, "1792570402/00000000000000000000000000000000");
         vec![Frame::from(ip(V4)).payload(text).build(); count]
     };
+    let neighbours = |count: u32| (0..count).map(|n| format!("198.51.100.{n}"));
+    let many = |count| {
+        neighbours(count).fold(v4.clone(), |world, source| {
+            world.throttle(&source, SCOPE_THROTTLE, In(600)).challenge(&source, NONCE)
+        })
+    };
+    // Each is searched, and none of them is an answer.
+    let of_many = |sources, each| {
+        let text = String::from_utf8(messages::register_with_credentials()).expect("text");
+        let text = text.replace(NONCE, "1792570402/00000000000000000000000000000000");
+        let frames =
+            neighbours(sources).map(|source| Frame::from(ip(&source)).payload(&text).build());
+        frames.flat_map(|frame| iter::repeat_n(frame, each)).collect::<Vec<_>>()
+    };
     let proxy = invite.replace("Authorization:", "Proxy-Authorization:");
     let behind = ["\r\n", "\r\n\r\n\r\n", " \t"].map(|space| format!("{space}{invite}"));
     let unknown = invite.replace("INVITE", "FOO");
@@ -144,6 +158,15 @@ fn nonces() -> Vec<Case> {
         row("a first fragment", &fragment, &v4, Answered),
         row("an answer among stolen nonces", &credentials(V4), &v4, Answered).then(stolen(400)),
         row("an answer among too many", &credentials(V4), &v4, Throttled).then(stolen(401)),
+        row("an answer a moment after too many", &credentials(V4), &v4, Answered)
+            .then(stolen(401))
+            .then_wait(50),
+        row("an answer among those of many", &credentials(V4), &many(12), Answered)
+            .then(of_many(12, 400))
+            .then(stolen(200)),
+        row("an answer among those of too many", &credentials(V4), &many(12), Throttled)
+            .then(of_many(12, 400))
+            .then(stolen(201)),
         row("40 answers", &credentials(V4), &v4, Answered).after(40),
         row("41 answers", &credentials(V4), &v4, Throttled).after(41),
         row("answers have room again", &credentials(V4), &v4, Answered).after(41).then_wait(100),
@@ -249,6 +272,23 @@ fn retransmissions() -> Vec<Case> {
             .then(flood(LOOKS))
             .then_same(1)
             .then_wait(500),
+        nth_again("21 requests again", 20, &world, Admitted),
+        nth_again("22 requests again", 21, &world, Throttled),
+        nth_again("22 requests again, the last one later", 21, &world, Throttled).then_wait(50),
+        nth_again(
+            "22 requests again, the last one a tenth of a second later",
+            21,
+            &world,
+            Admitted,
+        )
+        .then_wait(150),
+        fourth_again("four guesses again, the last one nine seconds later", guess, &challenged)
+            .then_wait(9000),
+        Case {
+            expect: Admitted,
+            ..fourth_again("four guesses again, the last one later", guess, &challenged)
+        }
+        .then_wait(10_500),
         row(
             "again over what all may use",
             &register(V4),
@@ -266,6 +306,16 @@ fn retransmissions() -> Vec<Case> {
 fn numbered(message: Vec<u8>, n: u32) -> String {
     let text = String::from_utf8(message).expect("text");
     text.replacen("a84b4c76e66710", &format!("a84b4c76{n:06}"), 1)
+}
+
+/// Request `n`, after all before it were sent again.
+fn nth_again(name: &str, n: u32, world: &World, expect: Reason) -> Case {
+    let text = String::from_utf8(messages::register()).expect("text");
+    let request = |n| register(V4).payload(text.replacen("776asdhds", &format!("{n:09}"), 1));
+    row(name, &request(n), world, expect)
+        .then((0..=n).map(|n| request(n).build()))
+        .then_wait(500)
+        .then((0..n).map(|n| request(n).build()))
 }
 
 /// A guess of this number.
