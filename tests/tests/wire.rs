@@ -339,10 +339,11 @@ fn guesses_that_are_sent_at_once_under_one_name_count_each() {
     let nonce = challenged.challenge().unwrap();
     // The kernel remembers eight requests that wait for an answer.
     let mut answered = 0;
-    for _ in 0..4 {
+    for round in 0..4 {
         for number in 0..8 {
-            let credentials = &guesser.credentials(&nonce, "1001", &format!("wrong{number}"));
-            let branch = &format!("same-{number}");
+            let credentials =
+                &guesser.credentials(&nonce, "1001", &format!("wrong-{round}-{number}"));
+            let branch = &format!("same-{round}-{number}");
             let request =
                 Request { cseq: 2, branch, credentials, ..Request::register("1001", "same") };
             guesser.send(&guesser.text(&request)).unwrap();
