@@ -40,8 +40,8 @@ pub struct Challenges {
     waiting: VecDeque<Waiting>,
     /// By address and Call-ID, the numbers of those that are neither answered nor reported as failures.
     open: HashMap<IpAddr, HashMap<Box<str>, VecDeque<u64>>>,
-    /// The packets that were reported as failures and whose challenge is about to be reported.
-    expected: VecDeque<(KernelTime, IpAddr, Box<str>)>,
+    /// The packets that were reported as failures of a class, and whose challenge is about to be reported.
+    expected: VecDeque<(KernelTime, IpAddr, Box<str>, Class)>,
     /// Several sources may report one challenge.
     join: Join,
     next: u64,
@@ -83,8 +83,14 @@ impl Challenges {
         self.patience = patience;
     }
 
-    /// Takes an attempt: a failure once, a challenge from every source that reports it.
-    pub fn observe(&mut self, attempt: &Attempt, reporter: Reporter, now: KernelTime) {
+    /// Takes an attempt: a failure once, a challenge from every source that reports it. Returns the class of the failure
+    /// that was reported before its challenge, if this is the challenge.
+    pub fn observe(
+        &mut self,
+        attempt: &Attempt,
+        reporter: Reporter,
+        now: KernelTime,
+    ) -> Option<Class> {
         let session = attempt.session.as_deref().unwrap_or_default();
         match (attempt.verdict, attempt.class) {
             (Verdict::Success, Class::Challenge) => {
@@ -93,10 +99,11 @@ impl Challenges {
             (Verdict::Ignored, Class::Challenge) => {
                 if !self.join.is_first(attempt, attempt.address, reporter.source, now) {
                     self.name(attempt);
-                    return;
+                    return None;
                 }
-                if self.was_expected(attempt.address, session, now) {
-                    return;
+                let class = self.was_expected(attempt.address, session, now);
+                if class.is_some() {
+                    return class;
                 }
                 if self.waiting.len() >= WAITING_MAX
                     && let Some(oldest) = self.waiting.pop_front()
@@ -114,15 +121,30 @@ impl Challenges {
             // an unknown account too.
             (Verdict::Failure, Class::WrongCredential | Class::UnknownAccount | Class::Acl) => {
                 if self.close(attempt.address, session) {
-                    return;
+                    return None;
                 }
                 if self.expected.len() >= EXPECTED_MAX {
                     self.expected.pop_front();
                 }
-                self.expected.push_back((now, attempt.address, session.into()));
+                self.expected.push_back((now, attempt.address, session.into(), attempt.class));
             }
             _ => {}
         }
+        None
+    }
+
+    /// Whether an open challenge of this address and Call-ID went to an address that is proven: over TCP.
+    pub fn is_proven(&self, address: IpAddr, session: &str) -> bool {
+        let open = self.open.get(&address).and_then(|sessions| sessions.get(session));
+        let mut open = open.into_iter().flatten();
+        open.any(|number| self.place(*number).is_some_and(|at| self.waiting[at].attempt.proven))
+    }
+
+    /// The place of a challenge that waits.
+    fn place(&self, number: u64) -> Option<usize> {
+        // They are numbered without gaps.
+        let oldest = self.waiting.front()?.number;
+        usize::try_from(number.checked_sub(oldest)?).ok().filter(|at| *at < self.waiting.len())
     }
 
     /// Records the account of the last open challenge of this address and Call-ID that has none: AMI does not say for
@@ -131,16 +153,9 @@ impl Challenges {
         let Some(account) = &attempt.account else { return };
         let session = attempt.session.as_deref().unwrap_or_default();
         let open = self.open.get(&attempt.address).and_then(|sessions| sessions.get(session));
-        let oldest = self.waiting.front().map_or(0, |waiting| waiting.number);
-        for number in open.into_iter().flatten().rev() {
-            // They are numbered without gaps.
-            let place = usize::try_from(number.wrapping_sub(oldest)).unwrap_or(usize::MAX);
-            if let Some(waiting) = self.waiting.get_mut(place)
-                && waiting.attempt.account.is_none()
-            {
-                waiting.attempt.account = Some(account.clone());
-                return;
-            }
+        let mut open = open.into_iter().flatten().rev().filter_map(|number| self.place(*number));
+        if let Some(place) = open.find(|at| self.waiting[*at].attempt.account.is_none()) {
+            self.waiting[place].attempt.account = Some(account.clone());
         }
     }
 
@@ -161,15 +176,16 @@ impl Challenges {
         None
     }
 
-    /// Whether the packet of a challenge has been reported as a failure; true only once for each.
-    fn was_expected(&mut self, address: IpAddr, session: &str, now: KernelTime) -> bool {
+    /// The class of the failure as which the packet of a challenge has been reported; only once for each.
+    fn was_expected(&mut self, address: IpAddr, session: &str, now: KernelTime) -> Option<Class> {
         while self.expected.front().is_some_and(|(at, ..)| now.since(*at) > join::WINDOW) {
             self.expected.pop_front();
         }
-        let of =
-            |(_, who, what): &(KernelTime, IpAddr, Box<str>)| *who == address && **what == *session;
-        let found = self.expected.iter().rposition(of);
-        found.is_some_and(|place| self.expected.remove(place).is_some())
+        let found = self
+            .expected
+            .iter()
+            .rposition(|(_, who, what, _)| *who == address && **what == *session);
+        found.and_then(|place| self.expected.remove(place)).map(|(.., class)| class)
     }
 
     /// Closes the last challenge of a session. Returns whether there was one.
@@ -243,6 +259,30 @@ mod tests {
         assert_eq!((reporter, since), (REPORTER, at(0)));
         assert_eq!(unanswered(&mut challenges, 100_000), 9);
         assert!(challenges.open.is_empty() && challenges.next_timeout().is_none());
+    }
+
+    #[test]
+    fn a_challenge_proves_its_own_call_id_while_it_is_open() {
+        let mut challenges = Challenges::default();
+        let failure = |call_id| attempt(Verdict::Failure, Class::WrongCredential, call_id);
+        let address = failure("a").address;
+        challenges.observe(&challenge("udp"), REPORTER, at(0));
+        challenges.observe(&Attempt { proven: true, ..challenge("tcp") }, REPORTER, at(0));
+        let proven = |challenges: &Challenges, call_id| challenges.is_proven(address, call_id);
+        assert!(proven(&challenges, "tcp") && !proven(&challenges, "udp"));
+        assert!(!challenges.is_proven([192, 0, 2, 67].into(), "tcp"));
+        assert_eq!(challenges.observe(&failure("tcp"), REPORTER, at(1)), None);
+        assert!(!proven(&challenges, "tcp"), "it is closed");
+        // The failure first.
+        assert_eq!(challenges.observe(&failure("late"), REPORTER, at(1)), None);
+        let late = Attempt { proven: true, ..challenge("late") };
+        let reported = challenges.observe(&late, REPORTER, at(2));
+        assert_eq!(reported, Some(Class::WrongCredential));
+        assert!(!proven(&challenges, "late"));
+        // Those before it have ended.
+        assert_eq!(unanswered(&mut challenges, 40_000), 1);
+        challenges.observe(&Attempt { proven: true, ..challenge("tcp") }, REPORTER, at(50_000));
+        assert!(proven(&challenges, "tcp") && !proven(&challenges, "udp"));
     }
 
     /// A phone registers every minute under one Call-ID.

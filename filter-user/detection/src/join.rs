@@ -80,6 +80,8 @@ pub enum Report {
     /// Another one, and no jail has counted the first: it must not count as proof of a different failure of the
     /// address.
     AnotherOfUncounted,
+    /// The first one that proves an attempt of which no jail has counted the reports before: it counts.
+    FirstProof,
 }
 
 /// A reporter: a source, whether at the level SECURITY, and the class.
@@ -101,7 +103,7 @@ struct Packets {
 
 impl Packets {
     /// Records a report by `mark`. Returns which report of its packet it is.
-    fn tell(&mut self, mark: Mark, now: KernelTime) -> Report {
+    fn tell(&mut self, mark: Mark, proven: bool, now: KernelTime) -> Report {
         while self.heard.len() > COMPARED_MAX
             || self.heard.front().is_some_and(|(first, _)| now.since(*first) > WINDOW)
         {
@@ -117,8 +119,12 @@ impl Packets {
         let before = (*told).max(self.forgotten);
         *told = before + 1;
         let place = usize::try_from(before - self.forgotten).unwrap_or(usize::MAX);
-        match self.heard.get(place) {
+        match self.heard.get_mut(place) {
             Some((_, true)) => Report::Another,
+            Some((_, counted)) if proven => {
+                *counted = true;
+                Report::FirstProof
+            }
             Some((_, false)) => Report::AnotherOfUncounted,
             None => {
                 self.heard.push_back((now, true));
@@ -164,17 +170,18 @@ impl Join {
         if attempt.class == Class::UnknownAccount && self.is_repeated(attempt, address, mark, now) {
             return Report::Repeated;
         }
+        let proven = attempt.proven;
         if !matches!(attempt.class, Class::Acl | Class::Login) {
-            return self.tell((address, session), mark, now);
+            return self.tell((address, session), mark, proven, now);
         }
         // A packet that an access list refused is also reported as a wrong credential, with its Call-ID.
         if session.is_some() {
-            self.tell((address, session), mark, now);
+            self.tell((address, session), mark, proven, now);
         }
         if attempt.verdict != Verdict::Failure {
             return Report::Another;
         }
-        self.tell((address, None), mark, now)
+        self.tell((address, None), mark, proven, now)
     }
 
     /// Whether this reporter has reported the same unknown account under the same Call-ID a moment ago; true only for
@@ -210,11 +217,17 @@ impl Join {
         }
     }
 
-    fn tell(&mut self, of: (IpAddr, Option<&str>), mark: Mark, now: KernelTime) -> Report {
+    fn tell(
+        &mut self,
+        of: (IpAddr, Option<&str>),
+        mark: Mark,
+        proven: bool,
+        now: KernelTime,
+    ) -> Report {
         let key = self.secret.hash_one(of);
         let report = match self.packets.get_mut(&key) {
-            Some(packets) => packets.tell(mark, now),
-            None => return self.packets.renew(key, now).tell(mark, now),
+            Some(packets) => packets.tell(mark, proven, now),
+            None => return self.packets.renew(key, now).tell(mark, proven, now),
         };
         if report == Report::First {
             self.packets.renew(key, now);
@@ -314,6 +327,25 @@ mod tests {
             [Another, AnotherOfUncounted, Another, AnotherOfUncounted, AnotherOfUncounted]
         );
         assert_eq!(report(&of, AMI, true), First);
+    }
+
+    #[test]
+    fn a_proven_report_of_an_attempt_that_no_jail_counted_counts_once() {
+        use Report::{Another, AnotherOfUncounted, First, FirstProof};
+        let of = attempt(Class::WrongCredential, Some("a"));
+        let proof = Attempt { proven: true, ..of.clone() };
+        let mut join = Join::default();
+        let mut report =
+            |attempt: &Attempt, source| join.report(attempt, attempt.address, source, at(0));
+        assert_eq!([report(&of, NOTICE), report(&proof, AMI)], [First, Another]);
+        assert_eq!(report(&of, NOTICE), First);
+        join.set_aside(&of, of.address);
+        let mut report =
+            |attempt: &Attempt, source| join.report(attempt, attempt.address, source, at(0));
+        assert_eq!(report(&of, AMI + 1), Another, "of the first packet");
+        assert_eq!(report(&of, AMI + 1), AnotherOfUncounted);
+        assert_eq!([report(&proof, AMI), report(&proof, AMI + 2)], [FirstProof, Another]);
+        assert_eq!(report(&proof, AMI + 2), Another);
     }
 
     #[test]

@@ -126,9 +126,12 @@ impl<D: Datapath> Controller<D> {
         }
         // Drop what another source has already reported, or this one in another class.
         let joins = attempt.verdict == Verdict::Failure || attempt.class == Class::Acl;
+        let mut is_proof = false;
         if joins {
             match self.attempts.join.report(attempt, address, source, now) {
                 Report::First => {}
+                // Its entry is not the last one, which alone can be set aside.
+                Report::FirstProof => is_proof = true,
                 Report::Another => {
                     if attempt.verdict == Verdict::Failure {
                         self.corroborate(address, attempt, place, now);
@@ -147,14 +150,36 @@ impl<D: Datapath> Controller<D> {
             (attempt.address != address).then(|| Attempt { address, ..attempt.clone() });
         let attempt = of_a_rival.as_ref().unwrap_or(attempt);
         self.note_failure(attempt, now);
-        self.attempts.challenges.observe(attempt, Reporter { source, jail: place }, now);
-        if !self.judge(attempt, name, place, now) && joins {
+        let reporter = Reporter { source, jail: place };
+        let failed = self.attempts.challenges.observe(attempt, reporter, now);
+        if !self.judge(attempt, name, place, now) && joins && !is_proof {
             self.attempts.join.set_aside(attempt, address);
+        }
+        if let Some(class) = failed.filter(|_class| attempt.proven) {
+            let failure = Attempt { verdict: Verdict::Failure, class, ..attempt.clone() };
+            self.prove(&failure, reporter, name, now);
         }
     }
 
-    /// Whether a failure in Asterisk's log is that of a TCP connection which the host has. The log does not name
-    /// the transport, but the source port.
+    /// Proves a failure that was reported before its challenge, which went to a TCP connection.
+    fn prove(&mut self, failure: &Attempt, by: Reporter, name: &'static str, now: KernelTime) {
+        let Reporter { source, jail } = by;
+        let address = failure.address;
+        if self.spare(failure, address, now) {
+            return;
+        }
+        match self.attempts.join.report(failure, address, source, now) {
+            Report::Another => self.corroborate(address, failure, jail, now),
+            Report::FirstProof => {
+                self.note_failure(failure, now);
+                self.judge(failure, name, jail, now);
+            }
+            Report::First | Report::Repeated | Report::AnotherOfUncounted => {}
+        }
+    }
+
+    /// Whether a failure in Asterisk's log is that of a TCP connection: one which the host has, or one to which a challenge
+    /// of the same Call-ID was sent. The log does not name the transport, but the source port.
     fn is_connected(&self, attempt: &Attempt, address: IpAddr, jail: &str) -> bool {
         let may_be = attempt.verdict == Verdict::Failure
             && !attempt.proven
@@ -162,7 +187,11 @@ impl<D: Datapath> Controller<D> {
             && attempt.transport != Some(Transport::Udp)
             && attempt.address == address
             && jail == ASTERISK_JAIL;
-        may_be && attempt.port.is_some_and(|port| self.datapath.has_connection(address, port))
+        let has_connection = |port| self.datapath.has_connection(address, port);
+        let was_challenged = |session: &str| self.attempts.challenges.is_proven(address, session);
+        may_be
+            && (attempt.port.is_some_and(has_connection)
+                || attempt.session.as_deref().is_some_and(was_challenged))
     }
 
     /// Whether an address has given right passwords for so long that it is no newcomer with a stolen one.

@@ -139,6 +139,61 @@ fn a_failure_on_a_connection_of_the_host_is_proven() {
     }
 }
 
+/// An attempt of a guesser who is throttled already, first in the log and then with proof.
+#[test]
+fn a_guesser_who_is_throttled_first_is_banned_after_as_many_guesses() {
+    let mut controller = throttling();
+    let wire = controller.add_source(ami(), at(0));
+    fail(&mut controller, SOURCE, 15);
+    assert_eq!(scopes(&controller), [Scope::Throttle]);
+    for n in 0..15 {
+        assert_eq!(scopes(&controller), [Scope::Throttle], "{n}");
+        let guess = Attempt {
+            session: Some(format!("guess-{n}")),
+            ..Attempt::new(Verdict::Failure, Class::WrongCredential, SOURCE.into())
+        };
+        controller.observe(&guess, 0, JAIL, at(20));
+        controller.observe(&Attempt { proven: true, ..guess }, wire, JAIL, at(20));
+    }
+    assert_eq!(scopes(&controller), [Scope::Sip]);
+}
+
+/// The connection is closed when the line is read, and the header is too long for the filter to read the credentials.
+#[test]
+fn a_challenge_over_tcp_proves_the_failure_in_the_log() {
+    // In which order the two are heard, and whether they have one Call-ID.
+    for (challenge_first, same) in [(true, true), (false, true), (true, false), (false, false)] {
+        let mut controller = throttling();
+        let wire = controller.add_source(ami(), at(0));
+        let mut failed = 0;
+        while failed < 40 && !scopes(&controller).contains(&Scope::Sip) {
+            let session = |of: &str| Some(format!("{of}-{failed}"));
+            let failure = Attempt {
+                port: Some(40_000),
+                session: session("a"),
+                ..Attempt::new(Verdict::Failure, Class::WrongCredential, SOURCE.into())
+            };
+            let challenge = Attempt {
+                verdict: Verdict::Ignored,
+                class: Class::Challenge,
+                session: session(if same { "a" } else { "b" }),
+                transport: Some(Transport::Tcp),
+                proven: true,
+                ..failure.clone()
+            };
+            let mut heard = [(challenge, wire), (failure, 0)];
+            if !challenge_first {
+                heard.reverse();
+            }
+            for (attempt, source) in heard {
+                controller.observe(&attempt, source, JAIL, at(1));
+            }
+            failed += 1;
+        }
+        assert_eq!(failed, if same { 15 } else { 40 }, "{challenge_first}");
+    }
+}
+
 /// An attacker's text can name any port, and so that of a phone's connection.
 #[test]
 fn no_text_bans_a_phone_by_naming_its_connection() {
