@@ -74,20 +74,10 @@ fn check(kernel: &mut Kernel, case: &Case, counters: &mut Counters) -> Result<()
     let before = counters.clone();
     let verdict = kernel.run(&case.packet)?;
     *counters = kernel.counters()?;
-    let to_sip = matches!(
-        case.expect,
-        Reason::Register
-            | Reason::RegisterCredentials
-            | Reason::Request
-            | Reason::NotSip
-            | Reason::Known
-            | Reason::Admitted
-            | Reason::Answered
-    );
     if let Some(source) = source
-        && kernel.seen(source)? != to_sip
+        && kernel.seen(source)? != case.shows_source()
     {
-        bail!("its source is noted as seen: {}", !to_sip);
+        bail!("its source is noted as seen: {}", !case.shows_source());
     }
     let after = counters;
 

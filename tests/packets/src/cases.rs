@@ -109,6 +109,20 @@ impl Case {
         Self { name: name.into(), packet, world, before, expect, uses: false, kernel }
     }
 
+    /// Whether its source is noted as seen: something reaches Asterisk that it may answer.
+    pub fn shows_source(&self) -> bool {
+        matches!(
+            self.expect,
+            Reason::Register
+                | Reason::RegisterCredentials
+                | Reason::Request
+                | Reason::NotSip
+                | Reason::Known
+                | Reason::Admitted
+                | Reason::Answered
+        )
+    }
+
     /// The row whose frame shows that its source uses a port.
     #[must_use]
     pub fn using(self) -> Self {

@@ -57,17 +57,7 @@ fn check(case: &Case, in_flood: bool, age: CacheAge, wrong: &mut Vec<String>) {
     let before = model.tally();
     let Decision { code, dry_run, source, .. } = model.decide(&case.packet.as_slice());
     let reason = code.reason();
-    let shows = matches!(
-        case.expect,
-        Reason::Register
-            | Reason::RegisterCredentials
-            | Reason::Request
-            | Reason::NotSip
-            | Reason::Known
-            | Reason::Admitted
-            | Reason::Answered
-    );
-    let seen = source.filter(|_| shows).map(|source| source.hash(World::SEED));
+    let seen = source.filter(|_| case.shows_source()).map(|source| source.hash(World::SEED));
     let watched = case.world.watches(case.expect);
     if reason != Some(case.expect) {
         wrong.push(format!("{}, {age:?}: {reason:?}, not {:?}", case.name, case.expect));
