@@ -117,6 +117,12 @@ impl Attempt {
 }
 
 impl Attempt {
+    /// The attempt if a stranger may have written what reports it: it proves nothing, and counts only with a witness.
+    #[must_use]
+    pub fn doubted(self) -> Self {
+        Self { proven: false, answered: false, needs_witness: true, ..self }
+    }
+
     /// Whether it was made less than `max_age` before `now`, by the date in the log; true if there is
     /// none. Lines that are read after a pause must not count as if they were new.
     pub fn is_recent(&self, now: Timestamp, max_age: Duration) -> bool {

@@ -132,7 +132,7 @@ impl AsteriskLog {
             return said;
         }
         let of_line = |line: &AsteriskLine<'_>| {
-            let attempt = asterisk::of_line(line, dates).or_else(|| security::of_line(line, dates));
+            let attempt = attempt_of(line, dates);
             let kind = match (line.is_json, line.level) {
                 (true, _) => Kind::Json,
                 (false, b"SECURITY") if !security::may_run_on(line) => Kind::Security,
@@ -171,7 +171,7 @@ impl AsteriskLog {
         if self.kind != Kind::Mixed {
             return Said::Attempt(attempt);
         }
-        Said::Attempt(Box::new(unproven(*attempt)))
+        Said::Attempt(Box::new(attempt.doubted()))
     }
 
     /// The meaning of a line of a packet that is being repeated; `None` if none is.
@@ -186,12 +186,10 @@ impl AsteriskLog {
             self.packet = None;
         }
         self.kind = Kind::Mixed;
-        let failure = in_asterisk_line(line, |line| {
-            asterisk::of_line(line, dates).or_else(|| security::of_line(line, dates))
-        });
+        let failure = in_asterisk_line(line, |line| attempt_of(line, dates));
         let failure = failure.filter(|attempt| attempt.verdict == Verdict::Failure);
         Some(failure.map_or(Said::Passed("part of a packet that Asterisk repeats"), |failure| {
-            let mut undecided = Attempt { decided: false, ..unproven(failure) };
+            let mut undecided = Attempt { decided: false, ..failure.doubted() };
             if undecided.address != peer {
                 undecided.rivals.push(peer);
             }
@@ -200,8 +198,9 @@ impl AsteriskLog {
     }
 }
 
-fn unproven(attempt: Attempt) -> Attempt {
-    Attempt { proven: false, answered: false, needs_witness: true, ..attempt }
+/// The attempt that a line of any level reports.
+fn attempt_of(line: &AsteriskLine<'_>, dates: &DateFormat) -> Option<Attempt> {
+    asterisk::of_line(line, dates).or_else(|| security::of_line(line, dates))
 }
 
 /// The packet that follows a line.

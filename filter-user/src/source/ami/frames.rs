@@ -113,7 +113,7 @@ impl Frames {
             if begins {
                 self.doubt = Some(Doubt { held: message, ..Doubt::default() });
             } else if let Some(doubt) = &mut self.doubt {
-                let doubtful = doubt.held.take().into_iter().chain(message).map(unproven);
+                let doubtful = doubt.held.take().into_iter().chain(message).map(doubted);
                 self.decided.extend(doubtful);
             } else {
                 self.decided.extend(message);
@@ -130,7 +130,7 @@ impl Frames {
 
     /// Takes the event whose question will not be answered.
     pub fn unanswered(&mut self) -> Option<Message> {
-        self.doubt.take()?.held.map(unproven)
+        self.doubt.take()?.held.map(doubted)
     }
 
     /// Whether `block` is the answer to the question.
@@ -247,14 +247,9 @@ impl Frames {
 }
 
 /// The message, if a stranger may have written it.
-fn unproven(message: Message) -> Message {
+fn doubted(message: Message) -> Message {
     match message {
-        Message::Security(attempt) => Message::Security(Attempt {
-            proven: false,
-            answered: false,
-            needs_witness: true,
-            ..attempt
-        }),
+        Message::Security(attempt) => Message::Security(attempt.doubted()),
         Message::Unknown(_) | Message::Response(_) | Message::Other => message,
     }
 }
