@@ -110,11 +110,14 @@ impl Address {
         let [first, _] = self.0;
         let bits = first.swap_bytes();
         // This host's and mapped addresses (::/48), NAT64 (RFC 6052, RFC 8215), Teredo (RFC 4380), and
-        // link-local addresses.
-        let is_shared = matches!(bits >> 16, 0 | 0x0064_ff9b_0000 | 0x0064_ff9b_0001)
-            || bits >> 32 == 0x2001_0000
-            || bits >> 54 == 0xfe80 >> 6;
-        if is_shared { self } else { Self([first & mask, 0]) }
+        // link-local addresses. There is no branch, since the verifier follows each, and this is used often.
+        let is_shared = is_zero(bits >> 16)
+            | is_zero(bits >> 17 ^ 0x0064_ff9b_0000 >> 1)
+            | is_zero(bits >> 32 ^ 0x2001_0000)
+            | is_zero(bits >> 54 ^ 0xfe80 >> 6);
+        let keep = is_shared.wrapping_neg();
+        let [first, second] = self.0;
+        Self([first & (mask | keep), second & keep])
     }
 
     /// A hash that spreads sources over buckets. `seed` is secret, so that nobody can choose an address
@@ -124,6 +127,18 @@ impl Address {
         let [first, second] = self.0;
         mix(mix(first ^ seed) ^ second)
     }
+
+    /// The hash of the source that the limits know this address as: of its [`Self::network64`].
+    #[inline(always)]
+    pub fn source_hash(self, seed: u64) -> u64 {
+        self.network64().hash(seed)
+    }
+}
+
+/// 1 if a word below 2^63 is zero, otherwise 0.
+#[inline(always)]
+fn is_zero(word: u64) -> u64 {
+    word.wrapping_sub(1) >> 63
 }
 
 impl From<IpAddr> for Address {

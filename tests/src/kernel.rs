@@ -498,14 +498,19 @@ impl Kernel {
     fn run_with(&mut self, frame: &[u8], options: TestRunOptions<'_>) -> Result<Verdict> {
         if let Ok(headers) = packet::parse(&frame) {
             let source = headers.source;
-            self.used_sources.insert(line(source, SOURCE_LINES));
-            self.used_greylist.insert(line(source, GREYLIST_LINES));
-            self.used_retry_rate.extend(answers::places(source.hash(World::SEED)));
+            // The limits know an IPv6 address by its /64, but a known peer by its address.
+            for source in [source, source.network64()] {
+                self.used_sources.insert(line(source, SOURCE_LINES));
+                self.used_greylist.insert(line(source, GREYLIST_LINES));
+                self.used_prefixes.insert(line(source, PREFIX_LINES));
+                let hash = source.hash(World::SEED);
+                self.used_retry_rate.extend(answers::places(hash));
+                self.used_streams.insert(stream::source_place(hash));
+            }
             if let Layer4::Udp { payload, .. } = headers.layer4 {
-                let identity = sip::identity(&frame, payload, source.hash(World::SEED));
+                let identity = sip::identity(&frame, payload, source.source_hash(World::SEED));
                 self.used_retries.insert(low(identity) & (RETRY_LINES - 1));
             }
-            self.used_prefixes.insert(line(source, PREFIX_LINES));
             let masks = if source.v4_word().is_some() {
                 self.config.prefix_v4
             } else {

@@ -63,8 +63,9 @@ fn v4(last: u8) -> IpAddr {
     IpAddr::from([192, 0, 2, last])
 }
 
-fn v6(last: u16) -> IpAddr {
-    IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0x77, last])
+/// An address in a /64 with this number.
+fn v6(network: u16) -> IpAddr {
+    IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, 0x77])
 }
 
 fn ways() -> Vec<Way> {
@@ -483,6 +484,11 @@ fn world() -> World {
 }
 
 fn world_with(websocket: bool, interfaces: &[&str]) -> World {
+    world_of(websocket, interfaces, "{rate: 10000/s, burst: 100000}")
+}
+
+/// With this limit of the REGISTERs of a network.
+fn world_of(websocket: bool, interfaces: &[&str], prefix: &str) -> World {
     let security_log = Some(LogForm::Plain);
     let options = asterisk::Options { security_log, websocket, ..asterisk::Options::default() };
     let world = World::with(&options, |config| {
@@ -491,9 +497,9 @@ fn world_with(websocket: bool, interfaces: &[&str]) -> World {
         config.security_log = None;
         config.register_burst = BURST;
         config.maxretry = 10_000;
-        config.more = String::from(
-            "limits:\n  prefix: {register: {rate: 10000/s, burst: 100000}}\n  \
-             shared: {register: {rate: 10000/s, burst: 100000}}\n",
+        config.more = format!(
+            "limits:\n  prefix: {{register: {prefix}}}\n  \
+             shared: {{register: {{rate: 10000/s, burst: 100000}}}}\n",
         );
     })
     .unwrap();
@@ -560,6 +566,46 @@ fn no_way_to_carry_a_register_gets_past_the_limit() {
     for (number, way) in ways.iter().enumerate() {
         assert_eq!(counts.get(&(100 + number)), None, "{} while SIP is closed", way.name);
     }
+    world.end().unwrap();
+}
+
+/// Whoever has a network uses each of its addresses once.
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn no_rotation_of_addresses_gets_past_the_limits() {
+    type Addresses = fn(u16) -> IpAddr;
+
+    let world = world_of(false, &["eth0"], "{rate: 10/s, burst: 200}");
+    let target = wire::hardware_address(&world.hosts.pbx).unwrap();
+    let wire = Wire::of(&world.hosts.attacker).unwrap();
+    let of_source = 50..=REACHES_MAX;
+    let of_network = 101..=REACHES_MAX + 100;
+    let networks: [(_, Addresses, _); 5] = [
+        ("a /64", |n| IpAddr::from([0x2001, 0xdb8, 7, 7, 0, 0, 0, n]), of_source.clone()),
+        ("a /64, everywhere", |n| IpAddr::from([0x2001, 0xdb8, 8, 7, n, n, n, n]), of_source),
+        ("a /48", |n| IpAddr::from([0x2001, 0xdb8, 9, n, 0, 0, 0, 1]), of_network.clone()),
+        (
+            "a /48, from its end",
+            |n| IpAddr::from([0x2001, 0xdb8, 10, !n, n, n, n, n]),
+            of_network.clone(),
+        ),
+        ("a /24", |n| v4(n.to_le_bytes()[0]), of_network),
+    ];
+    let mut wrong = Vec::new();
+    for (way, (name, address, limits)) in networks.into_iter().enumerate() {
+        for n in 0..SENT {
+            let frame = Frame::from(address(u16::try_from(n).unwrap())).target_mac(target);
+            wire.send(&frame.payload(register(700 + way, n, "UDP")).build()).unwrap();
+        }
+        until(Duration::from_secs(10), || reached(&world, 700 + way) >= *limits.start());
+        thread::sleep(Duration::from_millis(500));
+        let count = reached(&world, 700 + way);
+        println!("{name}: {count} of {SENT}");
+        if !limits.contains(&count) {
+            wrong.push(format!("{name}: {count} of {SENT}, not in {limits:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
     world.end().unwrap();
 }
 

@@ -60,7 +60,7 @@ pub(super) fn is_watched<T: Tables + ?Sized>(
     if code.bit() & OVER == 0 {
         return code.bit() & WATCHED != 0;
     }
-    let bucket = tables.retry_bucket(places(source.hash(config.seed))[0]);
+    let bucket = tables.retry_bucket(places(source.source_hash(config.seed))[0]);
     !packet::is_tcp(words) && bucket.is_some_and(|own| LOOKS.has_room(&own, tables.now(config)))
 }
 
@@ -104,7 +104,7 @@ fn passes<T: Tables + ?Sized>(
         return None;
     }
     let now = tables.now(config);
-    let hash = source.hash(config.seed);
+    let hash = source.source_hash(config.seed);
     if dropped && !LOOKS.take(&tables.retry_bucket(places(hash)[0])?, now) {
         return None;
     }

@@ -41,7 +41,7 @@ pub fn take<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: &T) 
     let Some(ports) = packet.array(start) else {
         return Code::UNKNOWN;
     };
-    let hash = headers.source.hash(config.seed);
+    let hash = headers.source.source_hash(config.seed);
     let [connection, source, prefix] = places(headers.source, ports, config);
     let (Some(connection), Some(source), Some(prefix)) = (
         tables.stream_bucket(connection),
@@ -88,9 +88,7 @@ pub fn of_peer<T: Tables + ?Sized>(words: Words, tables: &T) -> bool {
         // A segment without data passes from any source.
         return true;
     }
-    #[expect(clippy::cast_possible_truncation, reason = "masked")]
-    let place = CONNECTION_BUCKETS | hash as u32 & (STREAM_SOURCES - 1);
-    let bucket = tables.stream_bucket(place);
+    let bucket = tables.stream_bucket(source_place(hash));
     tables.connected(&headers) && bucket.is_some_and(|bucket| config.known.take(&bucket, now))
 }
 
@@ -99,15 +97,22 @@ pub fn of_peer<T: Tables + ?Sized>(words: Words, tables: &T) -> bool {
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "masked, or the upper half")]
 pub fn places(source: Address, ports: [u8; 4], config: &Config) -> [u32; 3] {
-    let (hash, network) = (source.hash(config.seed), network_hash(source, config));
-    let connection = (hash ^ u64::from(u32::from_le_bytes(ports)))
+    let network = network_hash(source, config);
+    let connection = (source.hash(config.seed) ^ u64::from(u32::from_le_bytes(ports)))
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)
         .wrapping_shr(32) as u32;
     [
         connection & (CONNECTION_BUCKETS - 1),
-        CONNECTION_BUCKETS | hash as u32 & (STREAM_SOURCES - 1),
+        source_place(source.source_hash(config.seed)),
         (CONNECTION_BUCKETS + STREAM_SOURCES) | network as u32 & (STREAM_PREFIXES - 1),
     ]
+}
+
+/// The bucket of the source with this hash. A known peer, which has the limits of one address, uses that of its own hash.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "masked")]
+pub fn source_place(hash: u64) -> u32 {
+    CONNECTION_BUCKETS | hash as u32 & (STREAM_SOURCES - 1)
 }
 
 #[cfg(test)]

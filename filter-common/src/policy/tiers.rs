@@ -231,7 +231,7 @@ struct Limits<'a, T: ?Sized> {
 impl<'a, T: Tables + ?Sized> Limits<'a, T> {
     #[inline(always)]
     fn of(source: Address, config: &'a Config, tables: &'a T, now: u64) -> Self {
-        let hash = source.hash(config.seed);
+        let hash = source.source_hash(config.seed);
         let network = network_hash(source, config);
         #[expect(clippy::cast_possible_truncation, reason = "masked")]
         let (source, prefix) =
@@ -364,7 +364,7 @@ pub fn greylisted<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables
         return Reason::Greylist.into();
     }
     let now = tables.now(config);
-    let hash = source.hash(config.seed);
+    let hash = source.source_hash(config.seed);
     let Some(line) = greylist_line(hash, tables) else {
         return Reason::SharedLimit.into();
     };

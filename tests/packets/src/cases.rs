@@ -12,6 +12,7 @@ pub mod frames;
 pub mod generated;
 pub mod geo;
 pub mod greylist;
+pub mod ipv6_sources;
 pub mod limits;
 pub mod maintenance;
 pub mod malformed;
@@ -279,6 +280,7 @@ pub fn all() -> Vec<Case> {
         bans::cases(),
         scopes::cases(),
         networks::cases(),
+        ipv6_sources::cases(),
         limits::cases(),
         shares::cases(),
         peers::cases(),
@@ -501,7 +503,7 @@ impl Default for World {
                 Some(Limit::a_second(16_000, 128_000)),
                 Some(Limit::a_second(200_000, 650_000)),
             ]),
-            prefix_lengths: [24, 64],
+            prefix_lengths: [24, 48],
             known: Some(Limit::a_second(500, 5000)),
             admitted: Some(Limit::a_second(200, 500)),
             flood: Some(Limit::a_second(100, 2000)),

@@ -116,8 +116,8 @@ section! {
         ipv4: u8 = 24,
             "The length of the IPv4 networks to which the limits in this section apply.",
             Length(8..=32);
-        ipv6: u8 = 64,
-            "The length of the IPv6 networks to which the limits in this section apply.",
+        ipv6: u8 = 48,
+            "The length of the IPv6 networks to which the limits in this section apply. All addresses of a /64 are one source.",
             Length(16..=128);
         /// The limits.
         classes: ClassLimits = ClassLimits {

@@ -107,8 +107,9 @@ fn retransmissions() -> Vec<Case> {
 
 /// REGISTERs of fifteen other sources that are recorded in the same line.
 fn of_the_same_line(source: IpAddr) -> Vec<Vec<u8>> {
-    let line =
-        |source: IpAddr| Address::from(source).hash(World::SEED) & u64::from(GREYLIST_LINES - 1);
+    let line = |source: IpAddr| {
+        Address::from(source).source_hash(World::SEED) & u64::from(GREYLIST_LINES - 1)
+    };
     let own = line(source);
     let others = (0x0a00_0000..0x0b00_0000).map(|bits: u32| IpAddr::from(Ipv4Addr::from(bits)));
     let others = others.filter(|other| line(*other) == own).take(15);

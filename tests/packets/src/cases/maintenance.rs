@@ -102,7 +102,7 @@ fn returns() -> Vec<Case> {
         Frame::from(source).tcp(5060).payload(register)
     };
     let phones = |count: u16| {
-        let address = |n| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 1, n).into();
+        let address = |n| Ipv6Addr::new(0x2001, 0xdb8, 0, n + 1, 0, 0, 0, 1).into();
         (0..count).map(move |n| phone(address(n)).build())
     };
     let usual = World::default();

@@ -170,7 +170,7 @@ fn searches() -> Vec<Case> {
 fn neighbours(count: u8, frame: impl Fn(IpAddr) -> Frame, v6: bool) -> Vec<Vec<u8>> {
     let address = |n: u8| -> IpAddr {
         if v6 {
-            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, u16::from(n) + 1, 0, 0, 1).into()
+            Ipv6Addr::new(0x2001, 0xdb8, 0, u16::from(n) + 1, 0, 0, 0, 1).into()
         } else {
             Ipv4Addr::new(192, 0, 2, 100 + n).into()
         }
@@ -189,7 +189,7 @@ fn register(source: IpAddr) -> Frame {
 
 fn prefixes() -> Vec<Case> {
     let world = World::default().prefix_limit(Class::Register, 5);
-    let wide = World { prefix_lengths: [16, 48], ..world.clone() };
+    let wide = World { prefix_lengths: [16, 32], ..world.clone() };
     let single = World { prefix_lengths: [32, 128], ..world.clone() };
     let everybody = World { prefix_lengths: [0, 0], ..world.clone() };
     let from = |source: &str| register(ip(source));
@@ -201,12 +201,12 @@ fn prefixes() -> Vec<Case> {
         row("prefix: ipv6, within", &from(V6), &world, Register).then(v6(4)),
         row("prefix: ipv6, over", &from(V6), &world, PrefixLimit).then(v6(5)),
         row("prefix: another one", &from("192.0.3.66"), &world, Register).then(v4(5)),
-        row("prefix: another one, ipv6", &from("2001:db8:0:1::66"), &world, Register).then(v6(5)),
+        row("prefix: another one, ipv6", &from("2001:db8:1::66"), &world, Register).then(v6(5)),
         row("prefix: the other family", &from(V6), &world, Register).then(v4(5)),
         row("prefix: /16, over", &from("192.0.3.66"), &wide, PrefixLimit).then(v4(5)),
         row("prefix: /16, another one", &from("192.1.2.66"), &wide, Register).then(v4(5)),
-        row("prefix: /48, over", &from("2001:db8:0:1::66"), &wide, PrefixLimit).then(v6(5)),
-        row("prefix: /48, another one", &from("2001:db8:1::66"), &wide, Register).then(v6(5)),
+        row("prefix: /32, over", &from("2001:db8:1::66"), &wide, PrefixLimit).then(v6(5)),
+        row("prefix: /32, another one", &from("2001:db9::66"), &wide, Register).then(v6(5)),
         row("prefix: /32 is one source", &from(V4), &single, Register).then(v4(5)),
         row("prefix: /128 is one source", &from(V6), &single, Register).then(v6(5)),
         row("prefix: /0 is everybody", &from("203.0.113.7"), &everybody, PrefixLimit).then(v4(5)),

@@ -544,7 +544,7 @@ impl Seen<'_> {
         // The address of an IPv4 network is in the form that both families share; a network of all of
         // IPv4 keeps the 96 bits before it.
         let network = network.expect("a prefix length").trunc().addr();
-        (hash(source, SOURCE_LINES), hash(network.into(), PREFIX_LINES))
+        (hash(source.network64(), SOURCE_LINES), hash(network.into(), PREFIX_LINES))
     }
 
     /// Its class of limits, if it is limited.
@@ -581,7 +581,7 @@ impl Seen<'_> {
     fn floods_on(self, source: Address, history: &History) -> bool {
         // The bucket of a source's excess is in a line of networks, of which there are fewer.
         let line = |source: u64| source & u64::from(PREFIX_LINES - 1);
-        let hash = source.hash(World::SEED);
+        let hash = source.source_hash(World::SEED);
         let sent = history.excess.iter().filter(|(of, _)| line(**of) == line(hash));
         let sent: u64 = sent.map(|(_, sent)| sent).sum();
         self.world.flood.is_some_and(|limit| sent >= limit.burst)
