@@ -51,8 +51,8 @@ pub struct Join {
     secret: RandomState,
     /// The packets, renewed by each packet's first report.
     packets: Recent<Key, Packets>,
-    /// The connections whose next refusal has already been counted.
-    announced: Recent<(IpAddr, u16), ()>,
+    /// The connections whose next refusal has already been counted, and how.
+    announced: Recent<(IpAddr, u16), State>,
     /// The requests for unknown accounts that may be repeated with credentials, by reporter.
     unknown: Recent<Key, ()>,
 }
@@ -75,6 +75,9 @@ pub enum Report {
     First,
     /// Another one.
     Another,
+    /// The first one that proves an attempt which a jail has counted. Only this one may prove it: a second proof would be
+    /// taken as that of a different failure of the address, which may be forged.
+    Proof,
     /// The first one of a request with credentials, without which the same account was named a moment ago.
     Repeated,
     /// Another one, and no jail has counted the first: it must not count as proof of a different failure of the
@@ -87,14 +90,46 @@ pub enum Report {
 /// A reporter: a source, whether at the level SECURITY, and the class.
 type Mark = (usize, bool, Class);
 
+/// What is known of an attempt after its first report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// No jail has counted it.
+    Uncounted,
+    /// A jail has counted it, without proof.
+    #[default]
+    Counted,
+    /// A jail has counted it, and one of its reports proves it.
+    Proven,
+}
+
+impl State {
+    fn new(is_proven: bool) -> Self {
+        if is_proven { Self::Proven } else { Self::Counted }
+    }
+
+    /// Which report another one is.
+    fn take(&mut self, is_proven: bool) -> Report {
+        let report = match self {
+            Self::Counted if is_proven => Report::Proof,
+            Self::Counted | Self::Proven => Report::Another,
+            Self::Uncounted if is_proven => Report::FirstProof,
+            Self::Uncounted => return Report::AnotherOfUncounted,
+        };
+        if is_proven {
+            *self = Self::Proven;
+        }
+        report
+    }
+}
+
 /// The packets of one address and Call-ID.
 ///
 /// A report always counts for the first packet that its reporter has not reported yet, so there are no
 /// gaps, and one number for each reporter is enough.
 #[derive(Debug, Default)]
 struct Packets {
-    /// The times of the first reports, oldest first, and whether a jail has counted the packet.
-    heard: VecDeque<(KernelTime, bool)>,
+    /// The times of the first reports, oldest first, and what is known of the packet.
+    heard: VecDeque<(KernelTime, State)>,
     /// How many earlier packets were forgotten.
     forgotten: u64,
     /// How many packets, including forgotten ones, each reporter has reported.
@@ -119,18 +154,11 @@ impl Packets {
         let before = (*told).max(self.forgotten);
         *told = before + 1;
         let place = usize::try_from(before - self.forgotten).unwrap_or(usize::MAX);
-        match self.heard.get_mut(place) {
-            Some((_, true)) => Report::Another,
-            Some((_, counted)) if proven => {
-                *counted = true;
-                Report::FirstProof
-            }
-            Some((_, false)) => Report::AnotherOfUncounted,
-            None => {
-                self.heard.push_back((now, true));
-                Report::First
-            }
+        if let Some((_, state)) = self.heard.get_mut(place) {
+            return state.take(proven);
         }
+        self.heard.push_back((now, State::new(proven)));
+        Report::First
     }
 }
 
@@ -158,11 +186,13 @@ impl Join {
         if let Some(port) = attempt.port {
             let connection = (address, port);
             if attempt.announces {
-                self.announced.renew(connection, now);
+                *self.announced.renew(connection, now) = State::new(attempt.proven);
                 return Report::First;
             }
-            if attempt.class == Class::Login && self.announced.take(&connection).is_some() {
-                return Report::Another;
+            if attempt.class == Class::Login
+                && let Some(mut state) = self.announced.take(&connection)
+            {
+                return state.take(attempt.proven);
             }
         }
         let mark = (source, security::RULES.contains(&attempt.rule), attempt.class);
@@ -212,8 +242,8 @@ impl Join {
             return;
         }
         let key = self.secret.hash_one((address, attempt.session.as_deref()));
-        if let Some((_, is_counted)) = self.packets.get_mut(&key).and_then(|p| p.heard.back_mut()) {
-            *is_counted = false;
+        if let Some((_, state)) = self.packets.get_mut(&key).and_then(|p| p.heard.back_mut()) {
+            *state = State::Uncounted;
         }
     }
 
@@ -331,13 +361,13 @@ mod tests {
 
     #[test]
     fn a_proven_report_of_an_attempt_that_no_jail_counted_counts_once() {
-        use Report::{Another, AnotherOfUncounted, First, FirstProof};
+        use Report::{Another, AnotherOfUncounted, First, FirstProof, Proof};
         let of = attempt(Class::WrongCredential, Some("a"));
         let proof = Attempt { proven: true, ..of.clone() };
         let mut join = Join::default();
         let mut report =
             |attempt: &Attempt, source| join.report(attempt, attempt.address, source, at(0));
-        assert_eq!([report(&of, NOTICE), report(&proof, AMI)], [First, Another]);
+        assert_eq!([report(&of, NOTICE), report(&proof, AMI)], [First, Proof]);
         assert_eq!(report(&of, NOTICE), First);
         join.set_aside(&of, of.address);
         let mut report =
@@ -346,6 +376,42 @@ mod tests {
         assert_eq!(report(&of, AMI + 1), AnotherOfUncounted);
         assert_eq!([report(&proof, AMI), report(&proof, AMI + 2)], [FirstProof, Another]);
         assert_eq!(report(&proof, AMI + 2), Another);
+    }
+
+    #[test]
+    fn an_attempt_is_proven_once() {
+        use Report::{Another, First, Proof};
+        let of = |proven| Attempt { proven, ..attempt(Class::WrongCredential, Some("a")) };
+        for (first, rest) in [
+            (false, [Another, Proof, Another, Another]),
+            (true, [Another, Another, Another, Another]),
+        ] {
+            let mut join = Join::default();
+            let mut report = |proven, source| {
+                let attempt = of(proven);
+                join.report(&attempt, attempt.address, source, at(0))
+            };
+            assert_eq!(report(first, 0), First);
+            let others = [(false, 1), (true, 2), (true, 3), (false, 4)];
+            assert_eq!(others.map(|(proven, source)| report(proven, source)), rest);
+        }
+    }
+
+    /// sshd names an invalid user before it refuses the password.
+    #[test]
+    fn an_announced_attempt_is_proven_once() {
+        use Report::{Another, First, Proof};
+        for (announced, refused, expected) in
+            [(false, false, Another), (false, true, Proof), (true, true, Another)]
+        {
+            let mut join = Join::default();
+            let mut report = |proven, announces| {
+                let login = attempt(Class::Login, None);
+                let login = Attempt { proven, announces, port: Some(40_000), ..login };
+                join.report(&login, login.address, NOTICE, at(0))
+            };
+            assert_eq!([report(announced, true), report(refused, false)], [First, expected]);
+        }
     }
 
     #[test]

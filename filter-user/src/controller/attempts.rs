@@ -132,9 +132,10 @@ impl<D: Datapath> Controller<D> {
                 Report::First => {}
                 // Its entry is not the last one, which alone can be set aside.
                 Report::FirstProof => is_proof = true,
-                Report::Another => {
+                other @ (Report::Another | Report::Proof) => {
                     if attempt.verdict == Verdict::Failure {
-                        self.corroborate(address, attempt, place, now);
+                        let is_proof = other == Report::Proof;
+                        self.corroborate(address, attempt, is_proof, place, now);
                     }
                     return;
                 }
@@ -169,12 +170,12 @@ impl<D: Datapath> Controller<D> {
             return;
         }
         match self.attempts.join.report(failure, address, source, now) {
-            Report::Another => self.corroborate(address, failure, jail, now),
+            Report::Proof => self.corroborate(address, failure, true, jail, now),
             Report::FirstProof => {
                 self.note_failure(failure, now);
                 self.judge(failure, name, jail, now);
             }
-            Report::First | Report::Repeated | Report::AnotherOfUncounted => {}
+            Report::First | Report::Another | Report::Repeated | Report::AnotherOfUncounted => {}
         }
     }
 

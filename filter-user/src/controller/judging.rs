@@ -12,11 +12,13 @@ use crate::failure::Attempt;
 use crate::jail::BanDecision;
 
 impl<D: Datapath> Controller<D> {
-    /// Tells a jail what another report says about a failure that it has counted.
+    /// Tells a jail what another report says about a failure that it has counted: its account, and whether it is the
+    /// first one that proves it.
     pub(super) fn corroborate(
         &mut self,
         address: IpAddr,
         attempt: &Attempt,
+        is_proof: bool,
         place: usize,
         now: KernelTime,
     ) {
@@ -27,7 +29,7 @@ impl<D: Datapath> Controller<D> {
                 jail.and_then(|jail| jail.name_of(of, address, (attempt.class, account), now));
             self.carry_out(place, decided, now);
         }
-        if attempt.proven {
+        if is_proof {
             let decided = self.told_proven(place, address, attempt.class, now);
             self.carry_out(place, decided, now);
         }

@@ -87,6 +87,27 @@ fn proof_that_comes_after_the_throttle_bans() {
     }
 }
 
+/// A phone with an old password, whose failures two sources prove, and as many failures that are forged in its name.
+#[test]
+fn a_failure_that_two_sources_prove_proves_no_other_one() {
+    let mut controller = throttling();
+    let (ami, wire) = (controller.add_source(ami(), at(0)), controller.add_source(ami(), at(0)));
+    let of = |session: String| Attempt {
+        session: Some(session),
+        ..Attempt::new(Verdict::Failure, Class::WrongCredential, SOURCE.into())
+    };
+    for n in 0..14 {
+        controller.observe(&of(format!("forged-{n}")), 0, JAIL, at(n));
+        let own = of(format!("own-{n}"));
+        controller.observe(&own, 0, JAIL, at(n));
+        for source in [ami, wire] {
+            controller.observe(&Attempt { proven: true, ..own.clone() }, source, JAIL, at(n));
+        }
+        assert!(!scopes(&controller).contains(&Scope::Sip), "{n}");
+    }
+    assert_eq!(scopes(&controller), [Scope::Throttle]);
+}
+
 #[test]
 fn a_throttle_outlives_a_restart() {
     let mut controller = throttling();
