@@ -75,7 +75,7 @@ named! {
         Source = "source", "a source of failures is not read, is silent, or is probably not understood";
         Overload = "overload", "packets of unknown sources are dropped because of a limit that they share";
         Network = "network", "a network is banned for the offenders in it";
-        Protected = "protected", "a ban is prevented because the address is essential, trusted, the host's own or an established peer";
+        Protected = "protected", "a ban is prevented because the address is essential, trusted, the host's own or a peer's";
         Account = "account", "an account is guessed from many sources";
         Country = "country", "somebody logs in from a country from which nobody has logged in before";
         Store = "store", "bans cannot be stored";

@@ -1,4 +1,4 @@
-//! Bans that are prevented because the address is essential, trusted, the host's own or an established peer.
+//! Bans that are prevented because the address is essential, trusted, the host's own or a peer's.
 //!
 //! All are counted. The log and the history report each address at most once an hour.
 

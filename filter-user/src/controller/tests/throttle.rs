@@ -253,6 +253,40 @@ fn a_known_peer_is_not_banned_for_failures_over_udp() {
     }
 }
 
+/// Several phones may share the address of a known peer, so a guesser there is not banned over UDP; but nobody can forge
+/// what answers a challenge, so it is reported.
+#[test]
+fn guesses_of_a_known_peer_are_reported() {
+    for address in [IpAddr::from(SOURCE), "2001:db8::66".parse().unwrap()] {
+        for (is_known, proven, transport, scope, is_reported) in [
+            (true, true, Transport::Udp, None, true),
+            (true, false, Transport::Udp, None, false),
+            (true, true, Transport::Tcp, Some(Scope::Sip), false),
+            (false, true, Transport::Udp, Some(Scope::Sip), false),
+        ] {
+            let mut controller = throttling();
+            if is_known {
+                controller.datapath.know(address, at(0)).unwrap();
+            }
+            for n in 0..30 {
+                let guess = Attempt {
+                    proven,
+                    transport: Some(transport),
+                    session: Some(n.to_string()),
+                    ..Attempt::new(Verdict::Failure, Class::WrongCredential, address)
+                };
+                controller.observe(&guess, 0, JAIL, at(n));
+            }
+            assert_eq!(scopes(&controller), Vec::from_iter(scope), "{is_known} {proven}");
+            let why = ask(&mut controller, Request::Why { address });
+            let prevented = &why["prevented"];
+            let expected = is_reported.then_some(("a known peer", 2));
+            let reported = prevented["is"].as_str().zip(prevented["bans"].as_u64());
+            assert_eq!(reported, expected, "{address} {is_known} {proven} {why}");
+        }
+    }
+}
+
 /// Calls to numbers that do not exist, with the right password.
 #[test]
 fn only_an_established_peer_is_spared_for_calls_to_no_number() {
