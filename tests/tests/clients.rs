@@ -337,15 +337,15 @@ fn guesses(world: &mut World) {
 }
 
 fn guesses_behind_the_router(world: &mut World) {
-    guesses_behind(world, Guesser::udp(&world.neighbour, NEIGHBOUR, PBX).unwrap());
+    guesses_behind(world, ROUTER, Guesser::udp(&world.neighbour, NEIGHBOUR, PBX).unwrap());
 }
 
 fn guesses_behind_the_proxy(world: &mut World) {
-    guesses_behind(world, Guesser::udp(&world.strangers, STRANGER, PROXY).unwrap());
+    guesses_behind(world, PROXY, Guesser::udp(&world.strangers, STRANGER, PROXY).unwrap());
 }
 
-/// Somebody guesses from an address that a phone has, too: anybody could have forged that.
-fn guesses_behind(world: &World, mut guesser: Guesser) {
+/// Somebody guesses from an address that a phone has, too: that is reported, and ends no phone.
+fn guesses_behind(world: &World, address: IpAddr, mut guesser: Guesser) {
     let spared = || world.status()["peers"]["spared"].as_u64().unwrap();
     let before = spared();
     // Twice as many as the jail allows.
@@ -357,6 +357,8 @@ fn guesses_behind(world: &World, mut guesser: Guesser) {
         );
     }
     assert!(until(SOON, || spared() >= before + 30), "{}", world.status());
+    let why = || world.ringfence.why(address).unwrap();
+    assert!(until(SOON, || why()["prevented"]["is"] == "a known peer"), "{}", why());
 }
 
 fn is_listed(world: &mut World) {

@@ -117,7 +117,8 @@ impl<D: Datapath> Controller<D> {
                 self.failed_though((address, "an established peer"), place, now);
                 return;
             }
-        } else if self.spare(attempt, address, place, now) {
+        } else if self.spare(attempt, address, now) {
+            self.report_spared(attempt, address, Reporter { source, jail: place }, now);
             return;
         }
         if self.ignores(attempt, place) {
@@ -166,7 +167,7 @@ impl<D: Datapath> Controller<D> {
     fn prove(&mut self, failure: &Attempt, by: Reporter, name: &'static str, now: KernelTime) {
         let Reporter { source, jail } = by;
         let address = failure.address;
-        if self.spare(failure, address, jail, now) {
+        if self.spare(failure, address, now) {
             return;
         }
         match self.attempts.join.report(failure, address, source, now) {
@@ -201,9 +202,8 @@ impl<D: Datapath> Controller<D> {
         since.is_some_and(|since| now.since(since) >= ESTABLISHED)
     }
 
-    /// Whether a failure is spared because it was sent over UDP by, or in the name of, a registered phone. Reports those
-    /// that the address itself has sent.
-    fn spare(&mut self, attempt: &Attempt, address: IpAddr, place: usize, now: KernelTime) -> bool {
+    /// Whether a failure is spared because it was sent over UDP by, or in the name of, a registered phone.
+    fn spare(&mut self, attempt: &Attempt, address: IpAddr, now: KernelTime) -> bool {
         // Several phones may be behind the address. One with an old password must not shut out the others, and
         // over UDP the filter proves its failures too.
         let by_phone = !attempt.proven || attempt.transport == Some(Transport::Udp);
@@ -211,11 +211,18 @@ impl<D: Datapath> Controller<D> {
         if spared {
             self.attempts.spared = self.attempts.spared.saturating_add(1);
             self.attempts.uncounted.note(address, Because::Known, now);
-            if attempt.proven {
-                self.failed_though((address, "a known peer"), place, now);
-            }
         }
         spared
+    }
+
+    /// Reports a spared failure, once of all its reports. One over TCP that is proven later counts all the same.
+    fn report_spared(&mut self, attempt: &Attempt, address: IpAddr, by: Reporter, now: KernelTime) {
+        let Reporter { source, jail } = by;
+        if self.attempts.join.is_first(attempt, address, source, now) {
+            self.attempts.join.set_aside(attempt, address);
+            // Those over TCP have led to a ban by then.
+            self.failed_often_though((address, "a known peer"), 2, jail, now);
+        }
     }
 
     /// Whether a jail does not count a failure because its source may be forged.
@@ -239,7 +246,7 @@ impl<D: Datapath> Controller<D> {
             report.failures = report.failures.saturating_add(1);
             let name = report.name;
             self.meters.failed(name, attempt.class, attempt.proven);
-            if !self.spare(&attempt, attempt.address, jail, now) && !self.ignores(&attempt, jail) {
+            if !self.spare(&attempt, attempt.address, now) && !self.ignores(&attempt, jail) {
                 self.note_failure(&attempt, now);
                 self.judge(&attempt, name, jail, now);
             }

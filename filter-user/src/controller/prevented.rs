@@ -164,12 +164,23 @@ impl<D: Datapath> Controller<D> {
         place: usize,
         now: KernelTime,
     ) {
+        self.failed_often_though((address, is), 1, place, now);
+    }
+
+    /// The same, and only reports this many times as many failures.
+    pub(super) fn failed_often_though(
+        &mut self,
+        (address, is): (IpAddr, &'static str),
+        times: u32,
+        place: usize,
+        now: KernelTime,
+    ) {
         let Some(jail) = self.jails.get(place) else { return };
         let (name, settings) = (jail.name(), jail.settings());
-        let (maxretry, findtime) = (settings.maxretry, settings.findtime);
-        if self.prevented.failed((address, name), (maxretry, findtime), now) {
-            let reason = format!("{maxretry} failures within {}", duration::format(findtime));
-            let failures = usize::try_from(maxretry).unwrap_or(usize::MAX);
+        let (most, findtime) = (settings.maxretry.saturating_mul(times), settings.findtime);
+        if self.prevented.failed((address, name), (most, findtime), now) {
+            let reason = format!("{most} failures within {}", duration::format(findtime));
+            let failures = usize::try_from(most).unwrap_or(usize::MAX);
             self.prevent((address, is), (name, failures, &reason), now);
         }
     }
