@@ -156,11 +156,7 @@ pub fn classify<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: 
     }
     let limits = Limits::of(headers.source, config, tables, now);
     if !limits.shared_has_room(class) {
-        if config.flags & FLAG_GREYLIST != 0
-            && let Some(line) = greylist_line(limits.hash, tables)
-        {
-            greylist::fetch(&line);
-        }
+        limits.fetch_line();
         Task::decided(overload(config))
     } else if limits.may_search() {
         task.with_search()
@@ -259,6 +255,16 @@ impl<'a, T: Tables + ?Sized> Limits<'a, T> {
         let place = class.index();
         let limit = at(&self.config.shared, place);
         self.tables.shared_bucket(place).is_none_or(|bucket| limit.has_room(&bucket, self.now))
+    }
+
+    /// Loads the source's line of the greylist early, for the decision that follows.
+    #[inline(always)]
+    fn fetch_line(&self) {
+        if self.config.flags & FLAG_GREYLIST != 0
+            && let Some(line) = greylist_line(self.hash, self.tables)
+        {
+            greylist::fetch(&line);
+        }
     }
 
     /// Whether a REGISTER is searched for credentials, which costs more than everything else: not if it

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use filter_common::address::Address;
 use filter_common::class::Class;
 use filter_common::decision::Reason::{
-    self, Admitted, Greylist, Known, Register, RegisterCredentials, RegisterLimit, Request,
+    self, Admitted, Geo, Greylist, Known, Register, RegisterCredentials, RegisterLimit, Request,
     SharedLimit, Trusted,
 };
 use filter_common::limits::GREYLIST_LINES;
@@ -136,6 +136,10 @@ fn full_lines() -> Vec<Case> {
             again(row("again after 15 others", Admitted).then(beside(15)).then_wait(800)),
         ]);
     }
+    let shut = world().shut("192.0.2.0/24");
+    cases.push(
+        row("greylist: shut out, beside 15 others", &from(V4), &shut, Geo).then(flood()).then(v4),
+    );
     cases
 }
 

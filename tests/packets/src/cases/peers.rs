@@ -34,6 +34,7 @@ fn known() -> Vec<Case> {
     let agent = messages::request_with("REGISTER", "User-Agent: friendly-scanner\r\n", "");
     let mut cases = vec![
         row("known: not any more", &from(V4), &over, Register),
+        row("known: until now", &from(V4), &World::default().peer(V4, Ago(0)), Register),
         row("known: not any more, over the limit", &from(V4), &over, RegisterLimit).after(1),
         row("known: the neighbour", &from("192.0.2.67"), &world, RegisterLimit).after(1),
         row("known: not any more, by time", &from(V4), &world, Register).then_wait(601_000),
