@@ -137,6 +137,8 @@ fn full_lines() -> Vec<Case> {
         ]);
     }
     let shut = world().shut("192.0.2.0/24");
+    let options = Frame::from(ip(V4)).payload(messages::request("OPTIONS"));
+    cases.push(flooded("another request beside 15 others", &options, Request).then(v4.clone()));
     cases.push(
         row("greylist: shut out, beside 15 others", &from(V4), &shut, Geo).then(flood()).then(v4),
     );
