@@ -48,6 +48,8 @@ pub struct Options {
     pub ami_secret: Option<String>,
     /// Whether it accepts SIP over `WebSocket`, on 127.0.0.1:5039 as on a Wazo host.
     pub websocket: bool,
+    /// Whether AMI is available over HTTP too, on the same port.
+    pub ami_over_http: bool,
     /// SIP servers at which it registers as `trunk`, over UDP, with a password.
     pub trunks: Vec<(IpAddr, String)>,
     /// Whether it accepts SIP over TLS, on port 5061 of all addresses. [`Asterisk::certificate`] is its own.
@@ -76,6 +78,7 @@ impl Default for Options {
             manager: None,
             ami_secret: None,
             websocket: false,
+            ami_over_http: false,
             trunks: Vec::new(),
             tls: false,
         }
@@ -324,7 +327,12 @@ impl InstanceDirectory {
                 "manager.conf",
                 fill(
                     include_str!("../lab/asterisk/manager.conf.in"),
-                    &[("ENABLED", enabled), ("USER", &user), ("SECRET", &secret)],
+                    &[
+                        ("ENABLED", enabled),
+                        ("WEBENABLED", if options.ami_over_http { "yes" } else { "no" }),
+                        ("USER", &user),
+                        ("SECRET", &secret),
+                    ],
                 ),
             ),
             ("manager.d-ringfence.conf", shipped),
@@ -335,7 +343,10 @@ impl InstanceDirectory {
                     &[("TLS", &tls), ("ENDPOINTS", &endpoints)],
                 ),
             ),
-            ("http.conf", if options.websocket { HTTP } else { "" }.to_owned()),
+            (
+                "http.conf",
+                if options.websocket || options.ami_over_http { HTTP } else { "" }.to_owned(),
+            ),
             ("modules.conf", include_str!("../lab/asterisk/modules.conf").to_owned()),
             ("extensions.conf", include_str!("../lab/asterisk/extensions.conf").to_owned()),
             ("rtp.conf", include_str!("../lab/asterisk/rtp.conf").to_owned()),

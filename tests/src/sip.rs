@@ -219,6 +219,16 @@ fn md5(text: &str) -> String {
     })
 }
 
+/// A text with all bytes but letters and digits percent-encoded (RFC 3986 section 2.1).
+#[must_use]
+pub fn percent_encoded(text: &str) -> String {
+    let encoded = text.bytes().map(|byte| match byte {
+        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => char::from(byte).to_string(),
+        _ => format!("%{byte:02x}"),
+    });
+    encoded.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

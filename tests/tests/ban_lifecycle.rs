@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use ringfence_tests::attack::Method;
 use ringfence_tests::guesser::Guesser;
+use ringfence_tests::sip::percent_encoded;
 use ringfence_tests::world::{
     ATTACKERS, ATTACKERS6, PBX, PBX6, SIP_PORT, World, tcp_reaches, until,
 };
@@ -227,14 +228,6 @@ fn text_in_a_message_bans_nobody_else() {
     let why: Value = world.ringfence.client().ask(&["why", VICTIM]).unwrap();
     assert_eq!(why["evidence"], serde_json::json!([]), "{why}");
     world.end().unwrap();
-}
-
-fn percent_encoded(text: &str) -> String {
-    let encoded = text.bytes().map(|byte| match byte {
-        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => char::from(byte).to_string(),
-        _ => format!("%{byte:02x}"),
-    });
-    encoded.collect()
 }
 
 #[test]
