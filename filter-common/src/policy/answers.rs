@@ -60,7 +60,7 @@ pub(super) fn is_watched<T: Tables + ?Sized>(
     if code.bit() & OVER == 0 {
         return code.bit() & WATCHED != 0;
     }
-    let bucket = tables.retry_bucket(places(source.source_hash(config.seed))[0]);
+    let bucket = tables.retry_bucket(looks_place(source, config));
     !packet::is_tcp(words) && bucket.is_some_and(|own| LOOKS.has_room(&own, tables.now(config)))
 }
 
@@ -105,7 +105,7 @@ fn passes<T: Tables + ?Sized>(
     }
     let now = tables.now(config);
     let hash = source.source_hash(config.seed);
-    if dropped && !LOOKS.take(&tables.retry_bucket(places(hash)[0])?, now) {
+    if dropped && !LOOKS.take(&tables.retry_bucket(looks_place(source, config))?, now) {
         return None;
     }
     let throttled = code.is(Reason::Throttled);
@@ -142,6 +142,13 @@ fn passes<T: Tables + ?Sized>(
 pub fn places(hash: u64) -> [u32; 3] {
     let first = (hash as u32) << 2 & (RETRY_BUCKETS - 1);
     [first, first | 1, first | 2]
+}
+
+/// The bucket of the messages of an address that are looked at. It only bounds what a flood costs, and most packets of
+/// one get no further, so it is that of the address: which network that is in takes longer to find out.
+#[inline(always)]
+fn looks_place(source: Address, config: &Config) -> u32 {
+    places(source.hash(config.seed))[0]
 }
 
 /// Whether a packet that would be dropped may be searched for a nonce.
