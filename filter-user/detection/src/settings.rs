@@ -214,6 +214,15 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_counts_for_a_month_at_most() {
+        let mut settings = JailSettings::own();
+        let mut rows = settings.rows("jails.web").into_iter();
+        let row = rows.find(|row| row.path == "jails.web.findtime").unwrap();
+        let Value::Time(_, times) = row.value else { panic!("no time") };
+        assert_eq!((times.start().as_secs(), times.end().as_secs()), (1, 2_592_000));
+    }
+
+    #[test]
     fn a_jail_without_weights_counts_each_failure_once() {
         let mut weights = Weights::ASTERISK;
         weights.iter_mut().for_each(|(_, weight)| *weight = 5);

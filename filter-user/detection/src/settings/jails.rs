@@ -179,6 +179,7 @@ mod tests {
             assert_eq!(add(&mut jails, name), Ok(()), "{name}");
             assert_eq!(jails.len(), BUILT_IN.len() + 1);
             assert_eq!(jails[name], JailSettings::own());
+            assert_eq!(jails[name].own, Some(OwnJail::DEFAULT));
         }
         let too_long = "a".repeat(NAME_MAX + 1);
         let wrong = ["", "A", "aB", "1a", "-a", "a_b", "a b", "é", "a:b", &too_long];
