@@ -3,12 +3,11 @@
 
 use filter_common::class::Class;
 use filter_common::decision::Reason::{
-    self, Admitted, Greylist, Known, NotSip, PrefixLimit, Register, RegisterCredentials,
-    RegisterLimit, Request, StreamLimit, TcpControl,
+    self, Admitted, Greylist, Known, NotSip, PrefixLimit, Register, RegisterLimit, StreamLimit,
 };
 
-use super::{Case, Ends, World, ip, messages};
-use crate::packet_builder::{Frame, flag};
+use super::{Case, Ends, World, ip, messages, shares};
+use crate::packet_builder::Frame;
 
 const BURST: u64 = 3;
 
@@ -39,30 +38,14 @@ fn burst() -> usize {
     usize::try_from(BURST).expect("a small number")
 }
 
-/// A frame of a class, and the reason why it passes.
-fn of_class(class: Class, source: &str) -> (Frame, Reason) {
-    let frame = Frame::from(ip(source));
-    let request = |method| frame.clone().payload(messages::request(method));
-    match class {
-        Class::Register => (frame.payload(messages::register()), Register),
-        Class::Credentials => {
-            (frame.payload(messages::register_with_credentials()), RegisterCredentials)
-        }
-        Class::Invite => (request("INVITE"), Request),
-        Class::Options => (request("OPTIONS"), Request),
-        Class::Subscribe => (request("SUBSCRIBE"), Request),
-        Class::Other => (request("MESSAGE"), Request),
-        Class::Syn => (frame.tcp(5060).tcp_flags(flag::SYN).payload([]), TcpControl),
-    }
-}
-
 /// Each limit of packets, after one address has used it up.
 fn classes() -> Vec<Case> {
     let mut cases = Vec::new();
     for class in Class::ALL {
         let world = World::default().source_limit(class, BURST);
         for (first, second, one) in PAIRS {
-            let ((sent, _), (frame, pass)) = (of_class(class, first), of_class(class, second));
+            let of = |source| shares::of_class(class, &Frame::from(ip(source)));
+            let ((sent, _), (frame, pass)) = (of(first), of(second));
             let expect = if one { class.over() } else { pass };
             let name = format!("{class:?} from {second} after {first}");
             let peer = world.clone().peer(second, Ends::In(600));
@@ -83,11 +66,11 @@ fn bytes() -> Vec<Case> {
     let room = BURST * LENGTH as u64;
     let mut cases = Vec::new();
     for (first, second, one) in PAIRS {
-        for (level, limits, shares) in
+        for (level, limits, is_shared) in
             [("a source", [0, room, 0, 0], one), ("a connection", [room, 0, 0, 0], false)]
         {
             let world = World::default().unlimited().byte_limits(limits);
-            let expect = if shares { StreamLimit } else { NotSip };
+            let expect = if is_shared { StreamLimit } else { NotSip };
             let name = format!("bytes of {level}, {second} after {first}");
             let sent = segment(first).build();
             cases.push(

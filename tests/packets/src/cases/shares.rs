@@ -30,7 +30,7 @@ fn row(name: impl Into<String>, frame: &Frame, world: &World, expect: Reason) ->
 }
 
 /// A frame of a class, and the reason why it passes.
-fn of_class(class: Class, frame: &Frame) -> (Frame, Reason) {
+pub(super) fn of_class(class: Class, frame: &Frame) -> (Frame, Reason) {
     let request = |method| frame.clone().payload(messages::request(method));
     match class {
         Class::Register => (frame.clone().payload(messages::register()), Register),
