@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use filter_common::address::Address;
 use filter_common::class::Class;
 use filter_common::decision::Reason::{
-    self, Admitted, Geo, Greylist, Known, Register, RegisterCredentials, RegisterLimit, Request,
-    SharedLimit, Trusted,
+    self, Admitted, Geo, Greylist, Known, NotSip, Register, RegisterCredentials, RegisterLimit,
+    Request, SharedLimit, Trusted,
 };
 use filter_common::limits::GREYLIST_LINES;
 
@@ -137,11 +137,12 @@ fn full_lines() -> Vec<Case> {
         ]);
     }
     let shut = world().shut("192.0.2.0/24");
+    let shut = row("greylist: shut out, beside 15 others", &from(V4), &shut, Geo).then(flood());
     let options = Frame::from(ip(V4)).payload(messages::request("OPTIONS"));
-    cases.push(flooded("another request beside 15 others", &options, Request).then(v4.clone()));
-    cases.push(
-        row("greylist: shut out, beside 15 others", &from(V4), &shut, Geo).then(flood()).then(v4),
-    );
+    let options = flooded("another request beside 15 others", &options, Request);
+    let short = from(V4).udp_len(15);
+    let short = flooded("a REGISTER behind its end, beside 15 others", &short, NotSip);
+    cases.extend([shut, options, short].map(|case| case.then(v4.clone())));
     cases
 }
 
