@@ -862,6 +862,22 @@ mod tests {
         }
     }
 
+    /// A hash of which only the lowest bit is left still goes on.
+    #[test]
+    fn a_hash_is_never_zero_on_its_way() {
+        // The hash of what is below is 1 with these seeds.
+        let (nonce, call_id) = (0x0e21_7c1e_66c8_8cac, 0xea8b_47f8_7ce8_4057);
+        assert_eq!(mix(!nonce | 1, b'n'), 1);
+        assert_eq!(mix(mix(call_id | 1, b'a') | 1, b'b'), 1);
+        let (with_nonce, _) = reading_with(request("n1").as_bytes(), nonce);
+        let (reply, _) = reading_with(challenge("n1", 7).as_bytes(), nonce);
+        assert_ne!(with_nonce.nonces[0], 0);
+        assert_eq!(with_nonce.nonces, reply.nonces);
+        let (with_call_id, window) = reading_with(request("n1").as_bytes(), call_id);
+        let (at, len) = (with_call_id.session_at as usize, with_call_id.session_len as usize);
+        assert_eq!(bytes::<SESSION_WORDS>(&window, at, len), b"abc@192.0.2.66");
+    }
+
     #[test]
     fn the_status_is_three_digits() {
         let of = |text: &[u8]| {
