@@ -808,7 +808,7 @@ mod tests {
     fn every_bucket_has_its_place() {
         assert_eq!(STREAM_BUCKETS, 32_768 + 32_768 + 8192);
         assert_eq!([SEARCHES, EXCESS, ADMITTED], [7; 3]);
-        assert_eq!([CONNECTED_BYTES, UNCONNECTED_BYTES], [8, 9]);
+        assert_eq!([CONNECTED_BYTES, UNCONNECTED_BYTES, NONCE_SEARCHES], [8, 9, 10]);
     }
 
     #[test]
