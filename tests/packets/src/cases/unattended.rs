@@ -150,19 +150,23 @@ fn floods() -> Vec<Case> {
     let peer = World::default().known_limit(2).flood_after(4).peer(V4, In(600));
     let banned = World::default().flooder(V4, In(60)).attended(Ago(0));
     let compact = Frame::from(ip(V4)).payload(messages::register_compact()).build();
+    let silent_peer = peer.clone().attended(Ago(0));
+    let peer_before = peer.clone().attended(In(30));
     vec![
         row("a flood over tcp, attended", &tcp(V4), &proven, Flooding).after(20),
         row("a flood over tcp", &tcp(V4), &silent, Register).after(50),
         row("a flood of a peer, attended", &register(V4), &peer, Flooding).after(20),
-        row("a flood of a peer", &register(V4), &peer.clone().attended(Ago(0)), KnownLimit)
-            .after(50),
+        row("a flood of a peer", &register(V4), &silent_peer, KnownLimit).after(50),
         // Banned while it was attended, and until then.
         row("a flooder", &tcp(V4), &banned, Flooding),
         row("a flooder, until its end", &tcp(V4), &banned, Flooding).then_wait(59_000),
         row("a flooder, after its end", &tcp(V4), &banned, Register).then_wait(61_000),
-        row("a peer that was banned before", &register(V4), &peer.attended(In(30)), Flooding)
-            .after_other(20, compact)
+        row("a peer that was banned before", &register(V4), &peer_before, Flooding)
+            .after_other(20, compact.clone())
             .then_wait(31_000),
+        row("a peer, at the end of its ban", &register(V4), &peer_before, KnownLimit)
+            .after_other(20, compact)
+            .then_wait(60_000),
         row("a flooder that was banned before", &tcp(V4), &proven.attended(In(30)), Flooding)
             .after(20)
             .then_wait(31_000),
