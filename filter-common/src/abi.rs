@@ -285,6 +285,10 @@ pub const FLAG_GEO: u32 = 128;
 /// As [`FLAG_DRY_RUN`], but only for these networks. With [`FLAG_GEO`].
 pub const FLAG_GEO_DRY_RUN: u32 = 256;
 
+/// The phones of a site may come back: each IPv6 address is a source for the limits, and not its /64.
+pub const FLAG_RETURN: u32 = 1 << RETURN_BIT;
+const RETURN_BIT: u32 = 9;
+
 /// The origin of the host's own addresses among the bans: a packet from one of them is
 /// [`Spoofed`](crate::decision::Reason::Spoofed). It is the last number that the controller reserves, and
 /// no jail has it.
@@ -346,6 +350,17 @@ pub struct Config {
     /// The limit of bytes that all unknown sources send over TCP: once for connections that the host has,
     /// and once for all others.
     pub shared_bytes: Gcra,
+}
+
+impl Config {
+    /// The hash of the source that an address belongs to for the limits: its [`Address::network64`], unless
+    /// [`FLAG_RETURN`] is set.
+    #[inline(always)]
+    pub fn source_hash(&self, address: Address) -> u64 {
+        // Without a branch, as there.
+        let single = u64::from(self.flags >> RETURN_BIT & 1).wrapping_neg();
+        address.network64_unless(single).hash(self.seed)
+    }
 }
 
 /// Two configurations: the one in use, and one into which the controller writes the next. So no packet

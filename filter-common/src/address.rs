@@ -95,18 +95,24 @@ impl Address {
     #[inline(always)]
     #[must_use]
     pub fn network64(self) -> Self {
-        self.network(u64::MAX)
+        self.network64_unless(0)
+    }
+
+    /// The same, or the address itself if all bits of `single` are set.
+    #[inline(always)]
+    pub(crate) fn network64_unless(self, single: u64) -> Self {
+        self.network(u64::MAX, single)
     }
 
     /// The same for a /48, which one customer has.
     #[inline(always)]
     #[must_use]
     pub fn network48(self) -> Self {
-        self.network(0x0000_ffff_ffff_ffff)
+        self.network(0x0000_ffff_ffff_ffff, 0)
     }
 
     #[inline(always)]
-    fn network(self, mask: u64) -> Self {
+    fn network(self, mask: u64, single: u64) -> Self {
         let [first, _] = self.0;
         let bits = first.swap_bytes();
         // This host's and mapped addresses (::/48), NAT64 (RFC 6052, RFC 8215), Teredo (RFC 4380), and
@@ -115,7 +121,7 @@ impl Address {
             | is_zero(bits >> 17 ^ 0x0064_ff9b_0000 >> 1)
             | is_zero(bits >> 32 ^ 0x2001_0000)
             | is_zero(bits >> 54 ^ 0xfe80 >> 6);
-        let keep = is_shared.wrapping_neg();
+        let keep = is_shared.wrapping_neg() | single;
         let [first, second] = self.0;
         Self([first & (mask | keep), second & keep])
     }
@@ -126,12 +132,6 @@ impl Address {
     pub fn hash(self, seed: u64) -> u64 {
         let [first, second] = self.0;
         mix(mix(first ^ seed) ^ second)
-    }
-
-    /// The hash of the source that the limits know this address as: of its [`Self::network64`].
-    #[inline(always)]
-    pub fn source_hash(self, seed: u64) -> u64 {
-        self.network64().hash(seed)
     }
 }
 

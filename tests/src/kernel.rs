@@ -508,7 +508,7 @@ impl Kernel {
                 self.used_streams.insert(stream::source_place(hash));
             }
             if let Layer4::Udp { payload, .. } = headers.layer4 {
-                let identity = sip::identity(&frame, payload, source.source_hash(World::SEED));
+                let identity = sip::identity(&frame, payload, self.config.source_hash(source));
                 self.used_retries.insert(low(identity) & (RETRY_LINES - 1));
             }
             let masks = if source.v4_word().is_some() {

@@ -104,7 +104,7 @@ fn passes<T: Tables + ?Sized>(
         return None;
     }
     let now = tables.now(config);
-    let hash = source.source_hash(config.seed);
+    let hash = config.source_hash(source);
     if dropped && !LOOKS.take(&tables.retry_bucket(looks_place(source, config))?, now) {
         return None;
     }

@@ -41,7 +41,7 @@ pub fn take<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: &T) 
     let Some(ports) = packet.array(start) else {
         return Code::UNKNOWN;
     };
-    let hash = headers.source.source_hash(config.seed);
+    let hash = config.source_hash(headers.source);
     let [connection, source, prefix] = places(headers.source, ports, config);
     let (Some(connection), Some(source), Some(prefix)) = (
         tables.stream_bucket(connection),
@@ -103,7 +103,7 @@ pub fn places(source: Address, ports: [u8; 4], config: &Config) -> [u32; 3] {
         .wrapping_shr(32) as u32;
     [
         connection & (CONNECTION_BUCKETS - 1),
-        source_place(source.source_hash(config.seed)),
+        source_place(config.source_hash(source)),
         (CONNECTION_BUCKETS + STREAM_SOURCES) | network as u32 & (STREAM_PREFIXES - 1),
     ]
 }

@@ -227,7 +227,7 @@ struct Limits<'a, T: ?Sized> {
 impl<'a, T: Tables + ?Sized> Limits<'a, T> {
     #[inline(always)]
     fn of(source: Address, config: &'a Config, tables: &'a T, now: u64) -> Self {
-        let hash = source.source_hash(config.seed);
+        let hash = config.source_hash(source);
         let network = network_hash(source, config);
         #[expect(clippy::cast_possible_truncation, reason = "masked")]
         let (source, prefix) =
@@ -370,7 +370,7 @@ pub fn greylisted<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables
         return Reason::Greylist.into();
     }
     let now = tables.now(config);
-    let hash = source.source_hash(config.seed);
+    let hash = config.source_hash(source);
     let Some(line) = greylist_line(hash, tables) else {
         return Reason::SharedLimit.into();
     };

@@ -12,7 +12,7 @@ use detection::clock::KernelTime;
 use detection::settings::{PortClasses, PortGuard, PortRange, SipPorts};
 use filter_common::abi::{
     ABI_VERSION, CLASSES, Config, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, FLAG_DRY_RUN,
-    FLAG_EXPOSURE_DRY_RUN, FLAG_GEO, FLAG_GEO_DRY_RUN, FLAG_GREYLIST, FLAG_GUARDED,
+    FLAG_EXPOSURE_DRY_RUN, FLAG_GEO, FLAG_GEO_DRY_RUN, FLAG_GREYLIST, FLAG_GUARDED, FLAG_RETURN,
     FLAG_SIGNATURES, OPEN_TO_ALL, OPEN_TO_REPLIES, PORT_BLOCKS, PORT_GUARDED, PORTS_PER_BLOCK,
     RECORDED, SCOPE_SIP, SCOPE_THROTTLE, SEARCHES, Signature, port_place,
 };
@@ -53,7 +53,7 @@ pub(super) fn config(
         (settings.guarded.dry_run, FLAG_EXPOSURE_DRY_RUN),
         (!settings.user_agents.is_empty(), FLAG_SIGNATURES),
     ];
-    Config {
+    let mut config = Config {
         abi_version: ABI_VERSION,
         flags: flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum::<u32>()
             | old.flags & STANDING_FLAGS,
@@ -64,18 +64,25 @@ pub(super) fn config(
         known_for: nanoseconds(settings.known_for),
         ban_lines,
         cache_lines,
-        prefix_bytes: prefix_bytes(settings.limits.tcp_bytes.prefix, old.maintenance_until, now),
         ..limits(&settings.limits)
-    }
+    };
+    ease(&mut config, settings.limits.tcp_bytes.prefix, now);
+    config
 }
 
-/// The limit of bytes that the unknown sources of one network send over TCP: larger while SIP is closed, when it
-/// does not apply, and for a while after that.
-pub(super) fn prefix_bytes(limit: Limit, maintenance_until: u64, now: KernelTime) -> Gcra {
+/// Lets the phones of a site come back: while SIP is closed, when no limit applies, and for a while after that, the
+/// unknown sources of one network may send more bytes over TCP than its `limit`, and each IPv6 address is a source.
+pub(super) fn ease(config: &mut Config, limit: Limit, now: KernelTime) {
     let limit = gcra(limit);
-    let returns =
-        maintenance_until != 0 && now.0 < maintenance_until.saturating_add(nanoseconds(RETURN));
-    if returns { limit.times(RETURN_FACTOR) } else { limit }
+    let until = config.maintenance_until;
+    let returns = until != 0 && now.0 < until.saturating_add(nanoseconds(RETURN));
+    if returns {
+        config.prefix_bytes = limit.times(RETURN_FACTOR);
+        config.flags |= FLAG_RETURN;
+    } else {
+        config.prefix_bytes = limit;
+        config.flags &= !FLAG_RETURN;
+    }
 }
 
 /// The part of the configuration that the limits determine. Everything else has its default.
@@ -306,12 +313,23 @@ mod tests {
         let limit = Limits::default().tcp_bytes.prefix;
         let usual = gcra(limit);
         let at = |second: u64| KernelTime(second * 1_000_000_000);
-        let after = |second| prefix_bytes(limit, at(100).0, at(second));
-        assert_eq!(prefix_bytes(limit, 0, at(1)), usual);
+        let eased = |maintenance_until, second| {
+            let mut config =
+                Config { maintenance_until, flags: FLAG_GREYLIST, ..Config::default() };
+            ease(&mut config, limit, at(second));
+            // And back.
+            let Config { prefix_bytes, flags, .. } = config;
+            config.maintenance_until = 0;
+            ease(&mut config, limit, at(second));
+            assert_eq!((config.prefix_bytes, config.flags), (usual, FLAG_GREYLIST));
+            (prefix_bytes, flags)
+        };
+        assert_eq!(eased(0, 1), (usual, FLAG_GREYLIST));
         for second in [1, 100, 399] {
-            assert_eq!(after(second), usual.times(RETURN_FACTOR));
+            let more = (usual.times(RETURN_FACTOR), FLAG_GREYLIST | FLAG_RETURN);
+            assert_eq!(eased(at(100).0, second), more);
         }
-        assert_eq!(after(400), usual);
+        assert_eq!(eased(at(100).0, 400), (usual, FLAG_GREYLIST));
     }
 
     #[test]

@@ -130,14 +130,10 @@ impl Kernel {
 
     /// Ends the time after maintenance in which phones come back.
     fn check_return(&mut self) -> Result<()> {
-        let mut config = self.config.get()?;
-        let now = clock::now();
-        let usual = configure::prefix_bytes(self.prefix_bytes, config.maintenance_until, now);
-        if config.prefix_bytes == usual {
-            return Ok(());
-        }
-        config.prefix_bytes = usual;
-        self.config.set(&config)
+        let old = self.config.get()?;
+        let mut config = old;
+        configure::ease(&mut config, self.prefix_bytes, clock::now());
+        if config == old { Ok(()) } else { self.config.set(&config) }
     }
 
     fn write_ports(&mut self) -> Result<()> {
@@ -313,8 +309,7 @@ impl Datapath for Kernel {
             // The program's clock is behind by up to a tick.
             None => config.maintenance_until.min(now.0.saturating_sub(config.tick)),
         };
-        config.prefix_bytes =
-            configure::prefix_bytes(self.prefix_bytes, config.maintenance_until, now);
+        configure::ease(&mut config, self.prefix_bytes, now);
         self.config.set(&config)
     }
 

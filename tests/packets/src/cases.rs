@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use filter_common::abi::{
     ABI_VERSION, BanEntry, CLASSES, Challenged, Config, FLAG_CLOSED_TO_KNOWN, FLAG_DRY_RUN,
-    FLAG_EXPOSURE_DRY_RUN, FLAG_GEO, FLAG_GEO_DRY_RUN, FLAG_GREYLIST, FLAG_GUARDED,
+    FLAG_EXPOSURE_DRY_RUN, FLAG_GEO, FLAG_GEO_DRY_RUN, FLAG_GREYLIST, FLAG_GUARDED, FLAG_RETURN,
     FLAG_SIGNATURES, FOREVER, NetworkEntry, ORIGIN_OWN, PORT_GUARDED, SCOPE_ALL, SCOPE_SIP,
     SCOPE_THROTTLE, SEARCHES,
 };
@@ -331,6 +331,8 @@ pub struct World {
     pub bytes: Box<[Option<Limit>; 4]>,
     /// The prefix lengths of these networks, for IPv4 and IPv6.
     pub prefix_lengths: [u8; 2],
+    /// Whether the phones of a site may come back, after maintenance.
+    pub returns: bool,
     /// The limit of each known peer.
     pub known: Option<Limit>,
     /// The limit of everything that the greylist admits.
@@ -504,6 +506,7 @@ impl Default for World {
                 Some(Limit::a_second(200_000, 650_000)),
             ]),
             prefix_lengths: [24, 48],
+            returns: false,
             known: Some(Limit::a_second(500, 5000)),
             admitted: Some(Limit::a_second(200, 500)),
             flood: Some(Limit::a_second(100, 2000)),
@@ -762,10 +765,10 @@ impl World {
         Self { bytes: Box::new(bursts.map(limit)), ..self }
     }
 
-    /// With the limit of bytes of a network as it is for a while after maintenance
-    /// (`configure::prefix_bytes` of the crate `datapath`).
+    /// With the limits as they are for a while after maintenance (`configure::ease` of the crate `datapath`).
     #[must_use]
     pub fn after_maintenance(mut self) -> Self {
+        self.returns = true;
         if let Some(of_network) = &mut self.bytes[2] {
             of_network.events *= 10;
             of_network.burst *= 10;
@@ -806,6 +809,7 @@ impl World {
             (!self.guards.is_empty(), FLAG_GUARDED),
             (self.exposure_dry_run, FLAG_EXPOSURE_DRY_RUN),
             (!self.shut.is_empty(), FLAG_GEO),
+            (self.returns, FLAG_RETURN),
             (self.geo_dry_run, FLAG_GEO_DRY_RUN),
         ];
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);

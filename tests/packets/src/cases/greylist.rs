@@ -108,7 +108,7 @@ fn retransmissions() -> Vec<Case> {
 /// REGISTERs of fifteen other sources that are recorded in the same line.
 fn of_the_same_line(source: IpAddr) -> Vec<Vec<u8>> {
     let line = |source: IpAddr| {
-        Address::from(source).source_hash(World::SEED) & u64::from(GREYLIST_LINES - 1)
+        Address::from(source).network64().hash(World::SEED) & u64::from(GREYLIST_LINES - 1)
     };
     let own = line(source);
     let others = (0x0a00_0000..0x0b00_0000).map(|bits: u32| IpAddr::from(Ipv4Addr::from(bits)));

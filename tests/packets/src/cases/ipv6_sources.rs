@@ -1,5 +1,6 @@
 //! Rows about what one source is over IPv6. The owner of a /64 has all its addresses, so for the limits they are one
-//! source, except where a /64 has many hosts, and except for known peers.
+//! source, except where a /64 has many hosts, for known peers, and for a while after maintenance, when the phones of a
+//! site come back.
 
 use filter_common::class::Class;
 use filter_common::decision::Reason::{
@@ -54,6 +55,8 @@ fn classes() -> Vec<Case> {
             };
             cases.push(row(&name, &world, expect));
             cases.push(row(&format!("{name}, a known peer"), &peer, Known));
+            let returns = world.clone().after_maintenance();
+            cases.push(row(&format!("{name}, after maintenance"), &returns, pass));
         }
     }
     cases

@@ -105,6 +105,10 @@ fn returns() -> Vec<Case> {
         let address = |n| Ipv6Addr::new(0x2001, 0xdb8, 0, n + 1, 0, 0, 0, 1).into();
         (0..count).map(move |n| phone(address(n)).build())
     };
+    let of_one_64 = |count: u16| {
+        let address = |n| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 1, n).into();
+        (0..count).map(move |n| phone(address(n)).build())
+    };
     let usual = World::default();
     let after = usual.clone().after_maintenance();
     let last = phone(ip(V6));
@@ -112,7 +116,10 @@ fn returns() -> Vec<Case> {
     vec![
         row("as usual, the 106th phone of a network", &usual, Register).then(phones(105)),
         row("as usual, the 107th phone of a network", &usual, PrefixLimit).then(phones(106)),
+        row("as usual, the 26th phone of a /64", &usual, Register).then(of_one_64(25)),
+        row("as usual, the 27th phone of a /64", &usual, StreamLimit).then(of_one_64(26)),
         row("has ended, the 500th phone of a network", &after, Register).then(phones(499)),
+        row("has ended, the 500th phone of a /64", &after, Register).then(of_one_64(499)),
         // The limits of all sources, and of a connection, are as always.
         row("has ended, the 541st phone of a network", &after, Register).then(phones(540)),
         row("has ended, the 542nd phone of a network", &after, SharedLimit).then(phones(541)),

@@ -534,7 +534,7 @@ impl Seen<'_> {
 
     /// The lines of buckets of its source and of its network.
     fn lines(self) -> (u64, u64) {
-        let hash = |source: Address, lines: u32| source.hash(World::SEED) & u64::from(lines - 1);
+        let hash = |network: Address| network.hash(World::SEED) & u64::from(PREFIX_LINES - 1);
         let source = self.headers.source;
         let [v4, v6] = self.world.prefix_lengths;
         let network = match IpAddr::from(source) {
@@ -544,7 +544,10 @@ impl Seen<'_> {
         // The address of an IPv4 network is in the form that both families share; a network of all of
         // IPv4 keeps the 96 bits before it.
         let network = network.expect("a prefix length").trunc().addr();
-        (hash(source.network64(), SOURCE_LINES), hash(network.into(), PREFIX_LINES))
+        (
+            self.world.config(NOW).source_hash(source) & u64::from(SOURCE_LINES - 1),
+            hash(network.into()),
+        )
     }
 
     /// Its class of limits, if it is limited.
@@ -581,7 +584,7 @@ impl Seen<'_> {
     fn floods_on(self, source: Address, history: &History) -> bool {
         // The bucket of a source's excess is in a line of networks, of which there are fewer.
         let line = |source: u64| source & u64::from(PREFIX_LINES - 1);
-        let hash = source.source_hash(World::SEED);
+        let hash = self.world.config(NOW).source_hash(source);
         let sent = history.excess.iter().filter(|(of, _)| line(**of) == line(hash));
         let sent: u64 = sent.map(|(_, sent)| sent).sum();
         self.world.flood.is_some_and(|limit| sent >= limit.burst)
