@@ -28,8 +28,8 @@ const PROBE: &str = "OPTIONS sip:127.0.0.1 SIP/2.0\r\n\
     From: <sip:ready@127.0.0.1>;tag=1\r\nTo: <sip:ready@127.0.0.1>\r\nCall-ID: ready\r\n\
     CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
 
-/// The configuration of its HTTP server.
-const HTTP: &str = "[general]\nenabled = yes\nbindaddr = 127.0.0.1\nbindport = 5039\n";
+/// The port of its HTTP server on 127.0.0.1, as on a Wazo host.
+pub const HTTP_PORT: u16 = 5039;
 
 /// The transport for SIP over TLS.
 const TLS: &str = "[transport-tls]\ntype = transport\nprotocol = tls\nbind = 0.0.0.0:5061\n\
@@ -311,6 +311,11 @@ impl InstanceDirectory {
         } else {
             String::new()
         };
+        let http = if options.websocket || options.ami_over_http {
+            format!("[general]\nenabled = yes\nbindaddr = 127.0.0.1\nbindport = {HTTP_PORT}\n")
+        } else {
+            String::new()
+        };
         let files = [
             (
                 "asterisk.conf",
@@ -343,10 +348,7 @@ impl InstanceDirectory {
                     &[("TLS", &tls), ("ENDPOINTS", &endpoints)],
                 ),
             ),
-            (
-                "http.conf",
-                if options.websocket || options.ami_over_http { HTTP } else { "" }.to_owned(),
-            ),
+            ("http.conf", http),
             ("modules.conf", include_str!("../lab/asterisk/modules.conf").to_owned()),
             ("extensions.conf", include_str!("../lab/asterisk/extensions.conf").to_owned()),
             ("rtp.conf", include_str!("../lab/asterisk/rtp.conf").to_owned()),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 
-use crate::asterisk::{INSTANCES, enter};
+use crate::asterisk::{HTTP_PORT, INSTANCES, enter};
 use crate::child::Running;
 use crate::guesser::dial;
 use crate::netns::Netns;
@@ -51,7 +51,7 @@ impl Nginx {
              access_log off;\nclient_body_temp_path {at}/body;\nproxy_temp_path {at}/proxy;\n\
              fastcgi_temp_path {at}/fastcgi;\nuwsgi_temp_path {at}/uwsgi;\nscgi_temp_path {at}/scgi;\n\
              server {{\nlisten 0.0.0.0:{PORT};\nlisten [::]:{PORT};\n\
-             location /api/asterisk/ws {{\nproxy_pass http://127.0.0.1:5039/ws;\nproxy_http_version 1.1;\n\
+             location /api/asterisk/ws {{\nproxy_pass http://127.0.0.1:{HTTP_PORT}/ws;\nproxy_http_version 1.1;\n\
              proxy_set_header Upgrade $http_upgrade;\nproxy_set_header Connection \"upgrade\";\n\
              proxy_set_header X-Real-IP $remote_addr;\n}}\n}}\n}}\n"
         );

@@ -117,6 +117,18 @@ impl World {
         Self::with(&asterisk::Options::default(), adjust)
     }
 
+    /// The row of a source in `status`.
+    ///
+    /// # Errors
+    ///
+    /// If the daemon does not answer, or has no such source.
+    pub fn source(&self, name: &str) -> anyhow::Result<serde_json::Value> {
+        let status: serde_json::Value = self.ringfence.client().ask(&["status"])?;
+        let sources = status["sources"].as_array().context("status has no sources")?;
+        let source = sources.iter().find(|source| source["name"] == name);
+        source.cloned().with_context(|| format!("no source {name} in {status}"))
+    }
+
     /// The same with these options for Asterisk. If it has the AMI user `ringfence`, the filter uses AMI.
     ///
     /// # Errors

@@ -8,16 +8,13 @@ use std::net::{IpAddr, TcpStream};
 use std::time::Duration;
 use std::{fs, thread};
 
-use ringfence_tests::asterisk::{LogForm, Options};
+use ringfence_tests::asterisk::{HTTP_PORT, LogForm, Options};
 use ringfence_tests::guesser::Guesser;
 use ringfence_tests::sip::percent_encoded;
 use ringfence_tests::world::{ATTACKERS, PBX, PHONE, World, until};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(20);
-
-/// The port of Asterisk's web server.
-const HTTP: u16 = 5039;
 
 /// An event about an address, as Asterisk writes it.
 fn event(name: &str, address: &str, session: &str) -> String {
@@ -46,7 +43,7 @@ fn log_in(world: &World, text: &str) {
          Host: {PBX}\r\nConnection: close\r\n\r\n"
     );
     let reply = world.hosts.pbx.run_in(|| {
-        let mut stream = TcpStream::connect((IpAddr::from([127, 0, 0, 1]), HTTP))?;
+        let mut stream = TcpStream::connect((IpAddr::from([127, 0, 0, 1]), HTTP_PORT))?;
         stream.set_read_timeout(Some(SOON))?;
         stream.write_all(request.as_bytes())?;
         let mut reply = String::new();
@@ -69,11 +66,7 @@ fn a_login_over_http_writes_no_failure_of_others() {
         ..Options::default()
     };
     let world = World::with(&options, |_config| ()).unwrap();
-    let source = |name: &str| {
-        let status: Value = world.ringfence.client().ask(&["status"]).unwrap();
-        let sources = status["sources"].as_array().unwrap();
-        sources.iter().find(|source| source["name"] == name).unwrap().clone()
-    };
+    let source = |name: &str| world.source(name).unwrap();
     assert!(until(SOON, || source("asterisk-ami")["state"] == "ok"), "{}", source("asterisk-ami"));
     let phone = PHONE.to_string();
     thread::scope(|scope| {

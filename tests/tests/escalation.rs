@@ -61,11 +61,7 @@ fn who_comes_again_is_banned_for_longer_and_his_network_with_his_neighbours() {
             .to_owned();
     })
     .unwrap();
-    let ami = |world: &World| {
-        let status: Value = world.ringfence.client().ask(&["status"]).unwrap();
-        let sources = status["sources"].as_array().unwrap();
-        sources.iter().any(|source| source["name"] == "asterisk-ami" && source["state"] == "ok")
-    };
+    let ami = |world: &World| world.source("asterisk-ami").unwrap()["state"] == "ok";
     assert!(until(Duration::from_secs(10), || ami(&world)));
     let phone = world.phone(Duration::from_millis(300)).unwrap();
     let is_known = || world.ringfence.why(PHONE).unwrap()["known"] == true;

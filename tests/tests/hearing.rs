@@ -19,12 +19,6 @@ fn status(world: &World) -> Value {
     world.ringfence.client().ask(&["status"]).unwrap()
 }
 
-fn source(world: &World, name: &str) -> Value {
-    let status = status(world);
-    let sources = status["sources"].as_array().unwrap();
-    sources.iter().find(|source| source["name"] == name).unwrap().clone()
-}
-
 /// The findings of `status` about a source, by kind.
 fn found(world: &World, name: &str) -> Vec<String> {
     let status = status(world);
@@ -42,19 +36,20 @@ fn times_said(world: &World, text: &str) -> usize {
 fn a_notice_log_that_misses_what_ami_tells_is_found() {
     let options = Options { ami_secret: Some("tG5w-8Hqn-Zr3c".to_owned()), ..Options::default() };
     let mut world = World::with(&options, |config| config.maxretry = 10_000).unwrap();
-    let listens = || source(&world, "asterisk-ami")["state"] == "ok";
+    let listens = || world.source("asterisk-ami").unwrap()["state"] == "ok";
     assert!(until(Duration::from_secs(10), listens));
     let guess = || {
         let second = Duration::from_secs(1);
         let attack = world.attack(Method::Guess, ATTACKERS[0], 20, second).unwrap();
-        let heard = source(&world, "asterisk-ami")["failures"].as_u64().unwrap();
-        let all = || source(&world, "asterisk-ami")["failures"].as_u64().unwrap() >= heard + 15;
-        assert!(until(SOON, all), "{}", source(&world, "asterisk-ami"));
+        let heard = world.source("asterisk-ami").unwrap()["failures"].as_u64().unwrap();
+        let all =
+            || world.source("asterisk-ami").unwrap()["failures"].as_u64().unwrap() >= heard + 15;
+        assert!(until(SOON, all), "{}", world.source("asterisk-ami").unwrap());
         drop(attack);
     };
     guess();
     assert_eq!(status(&world)["hearing"], Value::Array(Vec::new()));
-    let rules = source(&world, "asterisk-notice")["rules"].clone();
+    let rules = world.source("asterisk-notice").unwrap()["rules"].clone();
     let hits = |rules: &Value| {
         let rule = rules.as_array().unwrap().iter().find(|r| r["name"] == "failed-to-authenticate");
         rule.unwrap()["hits"].as_u64().unwrap()
@@ -85,10 +80,10 @@ fn a_notice_log_that_misses_what_ami_tells_is_found() {
     );
     assert_eq!(times_said(&world, "nothing has come from"), 1);
 
-    let before = hits(&source(&world, "asterisk-notice")["rules"]);
+    let before = hits(&world.source("asterisk-notice").unwrap()["rules"]);
     world.ringfence.stop().unwrap();
     world.ringfence.restart(&world.hosts.pbx).unwrap();
-    assert!(hits(&source(&world, "asterisk-notice")["rules"]) >= before);
+    assert!(hits(&world.source("asterisk-notice").unwrap()["rules"]) >= before);
     world.end().unwrap();
 }
 
@@ -98,7 +93,7 @@ fn a_notice_log_that_misses_what_ami_tells_is_found() {
 fn ami_that_misses_what_the_notice_log_tells_is_found() {
     let options = Options { ami_secret: Some("tG5w-8Hqn-Zr3c".to_owned()), ..Options::default() };
     let world = World::with(&options, |config| config.maxretry = 10_000).unwrap();
-    let listens = || source(&world, "asterisk-ami")["state"] == "ok";
+    let listens = || world.source("asterisk-ami").unwrap()["state"] == "ok";
     assert!(until(Duration::from_secs(10), listens));
     let etc = world.asterisk.log_dir().parent().unwrap().join("etc");
     let mut user =
@@ -113,13 +108,14 @@ fn ami_that_misses_what_the_notice_log_tells_is_found() {
         connected.lines().find(|line| line.trim_start().starts_with("ringfence")).unwrap();
     let descriptor = session.split_whitespace().nth(4).unwrap();
     world.asterisk.cli(&format!("manager kick session {descriptor}")).unwrap();
-    assert!(until(Duration::from_secs(10), || source(&world, "asterisk-ami")["state"] == "failed"));
-    assert!(until(Duration::from_secs(10), listens), "{}", source(&world, "asterisk-ami"));
+    assert!(until(Duration::from_secs(10), || world.source("asterisk-ami").unwrap()["state"]
+        == "failed"));
+    assert!(until(Duration::from_secs(10), listens), "{}", world.source("asterisk-ami").unwrap());
 
     let second = Duration::from_secs(1);
     let attack = world.attack(Method::Guess, ATTACKERS[0], 20, second).unwrap();
-    let told = || source(&world, "asterisk-notice")["failures"].as_u64().unwrap() >= 15;
-    assert!(until(SOON, told), "{}", source(&world, "asterisk-notice"));
+    let told = || world.source("asterisk-notice").unwrap()["failures"].as_u64().unwrap() >= 15;
+    assert!(until(SOON, told), "{}", world.source("asterisk-notice").unwrap());
     drop(attack);
     assert!(
         until(SOON, || found(&world, "asterisk-ami") == ["missed-failures"]),
@@ -137,7 +133,7 @@ fn ami_that_misses_what_the_notice_log_tells_is_found() {
 fn lines_in_other_words_are_told_with_a_sample() {
     let world = World::new(|_default| ()).unwrap();
     let notice = world.asterisk.notice_log();
-    assert!(until(SOON, || source(&world, "asterisk-notice")["state"] == "ok"));
+    assert!(until(SOON, || world.source("asterisk-notice").unwrap()["state"] == "ok"));
     let mut log = OpenOptions::new().append(true).open(notice).unwrap();
     for port in 0..12 {
         let line =
@@ -145,7 +141,7 @@ fn lines_in_other_words_are_told_with_a_sample() {
         writeln!(log, "{line} \x1b[2J'192.0.2.66:{port}' was refused: wrong password").unwrap();
     }
     assert!(until(SOON, || found(&world, "asterisk-notice") == ["unparsed"]), "{}", status(&world));
-    let unparsed = source(&world, "asterisk-notice")["unparsed"].clone();
+    let unparsed = world.source("asterisk-notice").unwrap()["unparsed"].clone();
     assert_eq!((&unparsed["lines"], &unparsed["samples"][0]["lines"]), (&12.into(), &12.into()));
     let sample = unparsed["samples"][0]["line"].as_str().unwrap();
     assert!(sample.contains("192.0.2.66") && !sample.contains('\x1b'), "{sample}");
@@ -194,8 +190,8 @@ fn doctor_has_a_real_asterisk_tell_its_security_events() {
     let inside = world.asterisk.inside(&secret).display().to_string();
     fs::write(&user, text.replace(&secret.display().to_string(), &inside)).unwrap();
     world.asterisk.cli("manager reload").unwrap();
-    let heard = || source(&world, "asterisk-ami")["state"] == "ok";
-    assert!(until(Duration::from_secs(40), heard), "{}", source(&world, "asterisk-ami"));
+    let heard = || world.source("asterisk-ami").unwrap()["state"] == "ok";
+    assert!(until(Duration::from_secs(40), heard), "{}", world.source("asterisk-ami").unwrap());
     let (_, said) = doctor(&["--json"]);
     let findings: Value = serde_json::from_str(&said).unwrap();
     let of_ami = findings["findings"].as_array().unwrap().iter();

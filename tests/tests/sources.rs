@@ -25,20 +25,13 @@ fn with_ami() -> Options {
     Options { ami_secret: Some("tG5w-8Hqn-Zr3c".to_owned()), ..Options::default() }
 }
 
-/// The row of a source in `status`.
-fn source_of(world: &World, name: &str) -> Value {
-    let status: Value = world.ringfence.client().ask(&["status"]).unwrap();
-    let sources = status["sources"].as_array().unwrap();
-    sources.iter().find(|source| source["name"] == name).unwrap().clone()
-}
-
 fn failures(world: &World, name: &str) -> u64 {
-    source_of(world, name)["failures"].as_u64().unwrap()
+    world.source(name).unwrap()["failures"].as_u64().unwrap()
 }
 
 fn wait_for_ami(world: &World) {
-    let listens = || source_of(world, "asterisk-ami")["state"] == "ok";
-    assert!(until(Duration::from_secs(10), listens), "{}", source_of(world, "asterisk-ami"));
+    let listens = || world.source("asterisk-ami").unwrap()["state"] == "ok";
+    assert!(until(Duration::from_secs(10), listens), "{}", world.source("asterisk-ami").unwrap());
 }
 
 /// Text that removes the sender's address from the NOTICE log, or puts another one there, has no effect
@@ -66,9 +59,9 @@ fn who_hides_from_the_notice_log_is_heard_over_ami() {
         guesser.guess_as(&from, &call_id).unwrap();
         if number == 8 {
             let all = until(SOON, || failures(&world, "asterisk-ami") == 9);
-            assert!(all, "{}", source_of(&world, "asterisk-ami"));
+            assert!(all, "{}", world.source("asterisk-ami").unwrap());
             // In the NOTICE log, this failure belongs to an address that sent nothing.
-            let notice = source_of(&world, "asterisk-notice");
+            let notice = world.source("asterisk-notice").unwrap();
             assert_eq!(notice["failures"], notice["unwitnessed"], "{notice}");
             assert_ne!(notice["unwitnessed"], 0, "{notice}");
             assert!(!world.is_banned(source).unwrap());
@@ -97,9 +90,9 @@ fn a_burst_is_heard_in_full_and_counts_once_and_a_restart_is_outlived() {
     let second = Duration::from_secs(1);
     let attack = world.attack(Method::Guess, ATTACKERS[0], GUESSES, second).unwrap();
     let all = || failures(&world, "asterisk-ami") >= u64::from(GUESSES);
-    assert!(until(Duration::from_secs(20), all), "{}", source_of(&world, "asterisk-ami"));
+    assert!(until(Duration::from_secs(20), all), "{}", world.source("asterisk-ami").unwrap());
     drop(attack);
-    assert_eq!(source_of(&world, "asterisk-ami")["lost"], 0);
+    assert_eq!(world.source("asterisk-ami").unwrap()["lost"], 0);
     // Both have reported each of them, and each counts once.
     assert!(until(SOON, || failures(&world, "asterisk-notice") >= u64::from(GUESSES)));
     assert!(!world.is_banned(ATTACKERS[0]).unwrap());
@@ -108,10 +101,10 @@ fn a_burst_is_heard_in_full_and_counts_once_and_a_restart_is_outlived() {
     // Asterisk closes all connections, as in a restart.
     world.asterisk.cli("module reload manager").unwrap();
     world.asterisk.cli("core restart now").ok();
-    let down = || source_of(&world, "asterisk-ami")["state"] == "failed";
-    assert!(until(Duration::from_secs(10), down), "{}", source_of(&world, "asterisk-ami"));
-    let up = || source_of(&world, "asterisk-ami")["state"] == "ok";
-    assert!(until(Duration::from_secs(30), up), "{}", source_of(&world, "asterisk-ami"));
+    let down = || world.source("asterisk-ami").unwrap()["state"] == "failed";
+    assert!(until(Duration::from_secs(10), down), "{}", world.source("asterisk-ami").unwrap());
+    let up = || world.source("asterisk-ami").unwrap()["state"] == "ok";
+    assert!(until(Duration::from_secs(30), up), "{}", world.source("asterisk-ami").unwrap());
     world.end().unwrap();
 }
 
@@ -176,7 +169,7 @@ fn the_security_log_tells_what_ami_does_and_counts_once() {
             let all = until(2 * SOON, || failures(&world, name) == u64::from(GUESSES));
             let log = fs::read(world.asterisk.security_log()).unwrap();
             let log = String::from_utf8_lossy(&log);
-            assert!(all, "{form:?}: {}\n{log}", source_of(&world, name));
+            assert!(all, "{form:?}: {}\n{log}", world.source(name).unwrap());
         }
         assert!(!world.is_banned(source).unwrap(), "{form:?}: some counted twice");
         // One more failure is too many; those that the three sources reported have counted.
