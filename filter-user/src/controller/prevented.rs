@@ -36,7 +36,11 @@ struct Sum {
     told: Option<KernelTime>,
 }
 
-/// The failures of a trusted address for a jail. The jail itself does not count them.
+/// An address, the jail that does not count its failures, and what the address is: a jail spares some failures for
+/// one reason, and others for another one.
+type Spared = (IpAddr, &'static str, &'static str);
+
+/// The failures that a jail does not count.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     since: KernelTime,
@@ -49,8 +53,8 @@ pub(super) struct Register {
     sums: BTreeMap<IpAddr, Sum>,
     total: u64,
     last: Option<IpAddr>,
-    young: HashMap<(IpAddr, &'static str), Window>,
-    old: HashMap<(IpAddr, &'static str), Window>,
+    young: HashMap<Spared, Window>,
+    old: HashMap<Spared, Window>,
 }
 
 impl Register {
@@ -79,11 +83,11 @@ impl Register {
         is_due
     }
 
-    /// Counts a failure of a trusted address. Returns whether a jail with this `maxretry` and `findtime`
+    /// Counts a failure that a jail does not count. Returns whether a jail with this `maxretry` and `findtime`
     /// would have banned another address; then the count starts again at zero.
     fn failed(
         &mut self,
-        of: (IpAddr, &'static str),
+        of: Spared,
         (maxretry, findtime): (u32, Duration),
         now: KernelTime,
     ) -> bool {
@@ -178,7 +182,7 @@ impl<D: Datapath> Controller<D> {
         let Some(jail) = self.jails.get(place) else { return };
         let (name, settings) = (jail.name(), jail.settings());
         let (most, findtime) = (settings.maxretry.saturating_mul(times), settings.findtime);
-        if self.prevented.failed((address, name), (most, findtime), now) {
+        if self.prevented.failed((address, name, is), (most, findtime), now) {
             let reason = format!("{most} failures within {}", duration::format(findtime));
             let failures = usize::try_from(most).unwrap_or(usize::MAX);
             self.prevent((address, is), (name, failures, &reason), now);
@@ -212,7 +216,7 @@ mod tests {
         let mut register = Register::default();
         for n in 0..10_000 {
             register.note((address(n), IS), ("sshd", 5), at(u64::from(n)));
-            register.failed((address(n), "sshd"), (5, Duration::from_mins(10)), at(0));
+            register.failed((address(n), "sshd", IS), (5, Duration::from_mins(10)), at(0));
         }
         assert_eq!(register.sums.len(), ADDRESSES_MAX);
         assert!(register.sums.contains_key(&address(9_999)));
@@ -220,10 +224,20 @@ mod tests {
     }
 
     #[test]
+    fn failures_that_are_spared_for_different_reasons_do_not_add_up() {
+        let mut register = Register::default();
+        let mut failed =
+            |is| register.failed((address(1), "sshd", is), (3, Duration::from_mins(10)), at(0));
+        let reasons = ["a known peer", "an established peer"];
+        let enough = |_| reasons.map(&mut failed);
+        assert_eq!([0, 1, 2].map(enough), [[false; 2], [false; 2], [true; 2]]);
+    }
+
+    #[test]
     fn failures_count_within_findtime() {
         let mut register = Register::default();
         let mut failed = |second| {
-            register.failed((address(1), "sshd"), (3, Duration::from_secs(10)), at(second))
+            register.failed((address(1), "sshd", IS), (3, Duration::from_secs(10)), at(second))
         };
         let enough: Vec<u64> = [0, 1, 12, 13, 14, 15, 16, 40, 41]
             .into_iter()
