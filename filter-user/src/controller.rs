@@ -164,7 +164,7 @@ impl<D: Datapath> Controller<D> {
             begun: now,
         };
         controller.datapath.own(&host::addresses(controller.protected.own()))?;
-        let Kept { bans, ended, offences, decisions, totals, .. } = kept.unwrap_or_default();
+        let Kept { bans, ended, offences, decisions, totals, peers, .. } = kept.unwrap_or_default();
         controller.attempts.set_patience(config.jails.get(ASTERISK_JAIL));
         controller.permits = Permits::load(&decisions, now);
         controller.protected.set_allowed(controller.permits.networks());
@@ -174,6 +174,9 @@ impl<D: Datapath> Controller<D> {
         controller.take_switch(&decisions);
         let Self { bans: of, datapath, protected, .. } = &mut controller;
         of.restore(datapath, protected, (bans, ended), held, now.kernel);
+        for peer in peers {
+            controller.peers.restore(&mut controller.datapath, peer, now.kernel);
+        }
         controller.load_feeds(&decisions);
         controller.load_geo(&decisions);
         controller.find_left_over_feeds();

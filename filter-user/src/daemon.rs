@@ -224,6 +224,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     let Parts { mut controller, mut sources, notify, .. } = parts;
     notify.stopping();
     controller.stop_lifting();
+    controller.keep_peers_exactly(clock::now());
     sources.remember(&controller, true);
     drop(sources);
     if let Some(alerts) = controller.alerts() {

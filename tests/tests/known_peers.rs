@@ -75,5 +75,11 @@ fn a_phone_is_known_once_it_has_registered_and_nobody_else() {
     assert_eq!(known(&world), 1, "a restart forgets nobody");
     assert!(!world.ringfence.log().contains("no known peers are learned"));
     assert!(out(&world));
+
+    // As after a reboot: the kernel knows nobody.
+    world.ringfence.stop().unwrap();
+    world.ringfence.detach().unwrap().success("detach").unwrap();
+    world.ringfence.restart(&world.hosts.pbx).unwrap();
+    assert_eq!((known(&world), is_known(&world, PHONE)), (1, true), "the store knows the phone");
     world.end().unwrap();
 }

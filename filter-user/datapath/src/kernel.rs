@@ -349,6 +349,14 @@ impl Datapath for Kernel {
         self.peers.know(address, now)
     }
 
+    fn recall(&mut self, address: IpAddr, until: KernelTime, now: KernelTime) -> Result<()> {
+        self.peers.recall(address, until, now)
+    }
+
+    fn known_until(&self, now: KernelTime) -> Vec<(IpAddr, KernelTime)> {
+        self.peers.ends(now, &self.unread)
+    }
+
     fn known(&self, address: IpAddr) -> Option<KnownPeer> {
         self.peers.get(address, &self.unread)
     }

@@ -36,18 +36,30 @@ pub(super) struct KnownPeers {
 impl KnownPeers {
     /// Enters a peer, or prolongs its time.
     pub(super) fn know(&mut self, address: IpAddr, now: KernelTime) -> Result<()> {
+        let until = now.after(self.remember);
+        self.enter(address, |old| Peer { until: until.0, ..old.unwrap_or_default() })
+    }
+
+    /// Enters a peer with this end, unless it has an entry.
+    pub(super) fn recall(
+        &mut self,
+        address: IpAddr,
+        until: KernelTime,
+        now: KernelTime,
+    ) -> Result<()> {
+        let until = until.min(now.after(self.remember));
+        self.enter(address, |old| old.unwrap_or(Peer { until: until.0, ..Peer::default() }))
+    }
+
+    fn enter(&mut self, address: IpAddr, peer: impl FnOnce(Option<Peer>) -> Peer) -> Result<()> {
         let address = Address::from(address);
         let key = address.words();
         let old = if_there(self.known.get(&key, 0)).context("read a known peer")?;
         if old.is_none() && !crowds::join(self.crowds.as_ref(), address, self.seed) {
             bail!("there are too many known peers of its network");
         }
-        let old = old.unwrap_or_default();
-        let until = now.after(self.remember).0;
         // The entry before its bit, see `forget`.
-        self.known
-            .insert(key, Peer { until, ..old }, 0)
-            .context("there are too many known peers")?;
+        self.known.insert(key, peer(old), 0).context("there are too many known peers")?;
         gates::add_known(self.gate.as_ref(), address, self.seed);
         Ok(())
     }
@@ -58,6 +70,16 @@ impl KnownPeers {
         let peer = unread.or_note("read a known peer", peer)??;
         let until = KernelTime(peer.until);
         (until > clock::now()).then_some(KnownPeer { until, passed: peer.passed })
+    }
+
+    /// The peers, each with its end.
+    pub(super) fn ends(&self, now: KernelTime, unread: &Unread) -> Vec<(IpAddr, KernelTime)> {
+        let known = self.all(unread).unwrap_or_default().into_iter();
+        let known = known.filter(|(_, peer)| peer.until > now.0);
+        let end = |(key, peer): ([u64; 2], Peer)| {
+            (IpAddr::from(Address::from_words(key)), KernelTime(peer.until))
+        };
+        known.map(end).collect()
     }
 
     /// The peers in a network.

@@ -20,8 +20,6 @@ pub trait Datapath {
     /// # Errors
     ///
     /// If the kernel refuses, because its table is full.
-    ///
-    /// When the kernel refuses, which is when its table is full.
     fn ban(&mut self, entry: &AddressEntry) -> Result<()>;
 
     /// Removes all bans of an address, including one for a flood.
@@ -96,6 +94,20 @@ pub trait Datapath {
     ///
     /// If the kernel refuses, because there are too many.
     fn know(&mut self, address: IpAddr, now: KernelTime) -> Result<()>;
+
+    /// Enters a known peer of an earlier boot, with its end, unless it is there.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses, because there are too many.
+    fn recall(&mut self, _address: IpAddr, _until: KernelTime, _now: KernelTime) -> Result<()> {
+        Ok(())
+    }
+
+    /// All known peers, each with the time at which it is forgotten.
+    fn known_until(&self, _now: KernelTime) -> Vec<(IpAddr, KernelTime)> {
+        Vec::new()
+    }
 
     /// The known peer at this address, if it is not forgotten yet.
     fn known(&self, address: IpAddr) -> Option<KnownPeer>;

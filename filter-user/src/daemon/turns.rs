@@ -245,6 +245,7 @@ fn look_around(
     controller.count_feeds(crate::clock::now());
     geo.tick(controller);
     controller.remember_peers(crate::clock::now());
+    controller.keep_peers(crate::clock::now());
 }
 
 /// Follows changes of the host: its addresses, and interfaces that were created again.

@@ -21,7 +21,7 @@ use super::pending::Batch;
 use super::rows::{KeptEvidence, NetworkBytes, Offences};
 use super::times::Clock;
 use super::traffic::{self, Traffic, TrafficQuery};
-use super::{Found, Kept, Names, bans, decisions, jail_records, positions, schema, totals};
+use super::{Found, Kept, Names, bans, decisions, jail_records, peers, positions, schema, totals};
 use detection::ban::{Entry, Key};
 use detection::clock::Moment;
 use detection::escalation::Bounds;
@@ -133,6 +133,7 @@ impl Database {
         contents.kept.jail_records = jail_records::read(&self.connection, &now, self.findtime)?;
         contents.kept.decisions = decisions::read(&self.connection)?;
         contents.kept.totals = totals::read(&self.connection, &now)?;
+        contents.kept.peers = peers::read(&self.connection, &now)?;
         offences::read(&self.connection, &mut contents.offences)?;
         let known = contents.offences.iter().filter_map(|row| row.record(names, &now));
         contents.kept.offences = known.collect();
@@ -154,6 +155,7 @@ impl Database {
         jail_records::shorten(&self.connection, self.clock_id)?;
         history::tidy(&self.connection, now)?;
         traffic::tidy(&self.connection, now)?;
+        peers::tidy(&self.connection, now)?;
         let remember = i64::try_from(bounds.remember.as_nanos()).unwrap_or(i64::MAX);
         let old = "DELETE FROM offences WHERE until < ?1";
         self.connection.execute(old, [now.now.saturating_sub(remember)])?;
@@ -190,6 +192,7 @@ impl Database {
         totals::write(&transaction, &batch.totals, clock).map_err(sure)?;
         history::write(&transaction, &batch.history, clock).map_err(sure)?;
         traffic::write(&transaction, &batch.traffic).map_err(sure)?;
+        peers::write(&transaction, &batch.peers, clock).map_err(sure)?;
         let happened = self.happened.saturating_add(batch.history.len());
         if happened > JAIL_RECORDS_SURPLUS {
             history::shorten(&transaction).map_err(sure)?;
@@ -411,6 +414,7 @@ fn read_all(
     // A file of an earlier version has none.
     contents.kept.decisions = decisions.unwrap_or_default();
     contents.kept.totals = totals.unwrap_or_default();
+    contents.kept.peers = peers::read(connection, now).unwrap_or_default();
     (contents, complete)
 }
 

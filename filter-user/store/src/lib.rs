@@ -23,6 +23,7 @@ mod failure;
 mod history;
 mod jail_records;
 mod offences;
+mod peers;
 mod pending;
 mod positions;
 mod rows;
@@ -48,12 +49,14 @@ pub use self::decisions::{DECISION_MAX, DECISIONS_MAX, DecisionKey};
 use self::failure::Failure;
 pub use self::history::{Event, HISTORY_FOR, HISTORY_MAX, HistoryQuery, Past};
 pub use self::jail_records::{Content, JAIL_RECORDS_MAX, JailRecord};
+pub use self::peers::{KEPT_PEERS_MAX, KeptPeer};
 use self::pending::Shared;
 pub use self::rows::{KeptEvidence, Offences};
 pub use self::times::Clock;
 pub use self::totals::{TOTALS_MAX, Total};
 pub use self::traffic::{Step, Traffic, TrafficQuery};
 use detection::ban::{Entry, Key, Origin, Roster};
+use detection::clock::KernelTime;
 use detection::escalation::{Bounds, Offender, Pardon, Record};
 use detection::settings::PortClasses;
 
@@ -105,6 +108,8 @@ pub struct Kept {
     pub decisions: BTreeMap<DecisionKey, String>,
     /// What each jail has counted, by its name.
     pub totals: BTreeMap<String, Total>,
+    /// The known peers, each with the time at which it is forgotten.
+    pub peers: BTreeMap<IpAddr, KernelTime>,
 }
 
 /// A message from the store to the owner of the bans.
@@ -317,6 +322,11 @@ impl Store {
         self.shared.take().history.into()
     }
 
+    /// The peers that wait to be written, which are then not written: for tests.
+    pub fn take_peers(&self) -> Vec<(IpAddr, KeptPeer)> {
+        self.shared.take().peers.into_iter().collect()
+    }
+
     /// Asks for a part of the history, the newest first. No answer: the store cannot be read for now.
     pub fn history(&self, query: HistoryQuery) -> oneshot::Receiver<Vec<Past>> {
         self.shared.ask_history(query)
@@ -355,6 +365,11 @@ impl Store {
     /// count never decreases.
     pub fn set_total(&self, jail: &str, total: Total) {
         self.shared.note(|pending| pending.set_total(jail, total));
+    }
+
+    /// Stores how long a peer is known, within a second. At most [`KEPT_PEERS_MAX`] are kept.
+    pub fn set_peer(&self, address: IpAddr, peer: KeptPeer) {
+        self.shared.note(|pending| pending.set_peer(address, peer));
     }
 
     /// Waits until all changes before this call are durable.

@@ -7,6 +7,7 @@
 //! Must never block the controller.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,8 +20,8 @@ use super::decisions::{DECISION_MAX, DECISIONS_MAX, DecisionKey};
 use super::history::{Event, HistoryQuery, MANUAL_MAX, Past, WAITING_MAX};
 use super::traffic::{self, Traffic, TrafficQuery};
 use super::{
-    Found, JAIL_RECORDS_MAX, JailRecord, MANUAL, POSITION_KEY_MAX, POSITIONS_MAX, Progress,
-    TOTALS_MAX, Total,
+    Found, JAIL_RECORDS_MAX, JailRecord, KEPT_PEERS_MAX, KeptPeer, MANUAL, POSITION_KEY_MAX,
+    POSITIONS_MAX, Progress, TOTALS_MAX, Total,
 };
 use detection::ban::{ADOPTED, Entry, Key, Origin};
 use detection::clock::Moment;
@@ -82,6 +83,7 @@ pub(super) struct Batch {
     pub(super) history: VecDeque<Event>,
     pub(super) totals: BTreeMap<String, Total>,
     pub(super) traffic: Vec<Traffic>,
+    pub(super) peers: HashMap<IpAddr, KeptPeer>,
     /// The number of the last change in it.
     pub(super) number: u64,
 }
@@ -203,6 +205,13 @@ impl Pending {
         }
     }
 
+    pub(super) fn set_peer(&mut self, address: IpAddr, peer: KeptPeer) {
+        let peers = &mut self.batch.peers;
+        if peers.len() < KEPT_PEERS_MAX || peers.contains_key(&address) {
+            peers.insert(address, peer);
+        }
+    }
+
     pub(super) fn add_traffic(&mut self, rows: Vec<Traffic>) {
         let batch = &mut self.batch;
         batch.number += 1;
@@ -274,6 +283,9 @@ impl Pending {
         }
         for (key, value) in batch.decisions {
             self.batch.decisions.entry(key).or_insert(value);
+        }
+        for (address, peer) in batch.peers {
+            self.batch.peers.entry(address).or_insert(peer);
         }
         let newer = std::mem::replace(&mut self.batch.history, batch.history);
         self.batch.history.extend(newer);
@@ -414,6 +426,7 @@ impl Shared {
             || !pending.batch.positions.is_empty()
             || !pending.batch.jail_records.is_empty()
             || !pending.batch.totals.is_empty()
+            || !pending.batch.peers.is_empty()
             || pending.batch.number > pending.taken;
         something.then_some(Work::Write)
     }

@@ -12,7 +12,7 @@ const APPLICATION: i32 = 0x5269_6e67;
 ///
 /// Times are nanoseconds of UTC since 1970. A network is a byte 4 or 6, its address, its length: in
 /// that order networks are sorted as the ledger sorts them.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     "
     -- The boots in which rows were written: how far UTC was ahead of CLOCK_MONOTONIC.
     CREATE TABLE clocks (
@@ -113,6 +113,13 @@ const STEPS: [&str; 7] = [
         packets INTEGER NOT NULL,
         bytes INTEGER NOT NULL,
         PRIMARY KEY (step, at, reason)
+    ) STRICT, WITHOUT ROWID;
+    ",
+    "
+    CREATE TABLE peers (
+        address BLOB PRIMARY KEY,
+        since INTEGER NOT NULL,     -- when it was known last
+        until INTEGER NOT NULL      -- when it is forgotten
     ) STRICT, WITHOUT ROWID;
     ",
 ];

@@ -1036,3 +1036,70 @@ fn the_totals_of_the_jails_are_kept_and_never_decrease() {
     assert_eq!(started.kept.as_ref().unwrap().totals["sshd"], total(5, 3, -60));
     end(started);
 }
+
+#[test]
+fn known_peers_outlive_a_reboot_until_they_are_forgotten() {
+    let directory = TempDir::new().unwrap();
+    let address = |n: u32| IpAddr::from((0xcb00_7100 + n).to_be_bytes());
+    let [v4, v6] = [address(1), "2001:db8::1".parse().unwrap()];
+    let peer = |until: u64| KeptPeer {
+        since: KernelTime(100 * SECOND),
+        until: KernelTime(until * SECOND),
+    };
+    let started = open(&directory, first_boot);
+    assert!(started.kept.as_ref().unwrap().peers.is_empty());
+    for (address, until) in [(v4, 120), (v6, 300), (address(2), 150), (v4, 200)] {
+        started.store.set_peer(address, peer(until));
+    }
+    end(started);
+    // The second boot is a minute later, and began ten seconds ago.
+    let kept = |clock| {
+        let started = open(&directory, clock);
+        let peers = started.kept.as_ref().unwrap().peers.clone();
+        end(started);
+        peers.into_iter().map(|(address, until)| (address, until.0 / SECOND)).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(first_boot), [(v4, 200), (address(2), 150), (v6, 300)]);
+    assert_eq!(kept(second_boot), [(v4, 50), (v6, 150)]);
+    // A wall clock that starts in 1970: no longer than they were known for.
+    assert_eq!(kept(|| clock("third", 10, 0)), [(v4, 110), (address(2), 60), (v6, 210)]);
+}
+
+#[test]
+fn the_known_peers_are_bounded() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join(FILE);
+    let address = |n: usize| IpAddr::from(u32::try_from(n).unwrap().to_be_bytes());
+    for round in 0..2 {
+        let started = open(&directory, first_boot);
+        for n in 0..KEPT_PEERS_MAX + 10 {
+            let until = KernelTime((200 + n as u64) * SECOND);
+            let peer = KeptPeer { since: KernelTime(100 * SECOND), until };
+            started.store.set_peer(address(round * 100_000 + n), peer);
+        }
+        end(started);
+    }
+    let started = open(&directory, first_boot);
+    assert_eq!(started.kept.as_ref().unwrap().peers.len(), KEPT_PEERS_MAX);
+    end(started);
+    let rows = |file: &Connection| -> usize {
+        let count = "SELECT count(*) FROM peers";
+        file.query_row(count, [], |row| row.get::<_, isize>(0)).unwrap().unsigned_abs()
+    };
+    assert!(rows(&Connection::open(&path).unwrap()) > KEPT_PEERS_MAX);
+    let mut file = Database::open(&path, first_boot(), FINDTIME).unwrap();
+    let bounds = Bounds { capacity: 100, remember: Duration::from_secs(1000) };
+    file.tidy(&bounds, &first_boot()).unwrap();
+    drop(file);
+    assert_eq!(rows(&Connection::open(&path).unwrap()), KEPT_PEERS_MAX);
+    // Those that are forgotten first went.
+    let started = open(&directory, first_boot);
+    assert!(!started.kept.as_ref().unwrap().peers.contains_key(&address(0)));
+    end(started);
+    let mut file = Database::open(&path, first_boot(), FINDTIME).unwrap();
+    let later = clock("first", 24_100, 25_000);
+    file.tidy(&bounds, &later).unwrap();
+    drop(file);
+    let left = rows(&Connection::open(&path).unwrap());
+    assert!((1..KEPT_PEERS_MAX).contains(&left), "{left}");
+}

@@ -51,15 +51,18 @@ impl Clock {
     /// When a ban ends that was written by `written`, from `since` to `until` of UTC; `None` if it has
     /// ended.
     pub(super) fn end(&self, written: &Self, since: i64, until: i64) -> Option<KernelTime> {
-        let end = if self.is_same_boot(written) {
-            written.moment(until)
-        } else {
-            // If the wall clock starts at an early date after a boot, no ban becomes longer than
-            // intended.
-            let left = until.saturating_sub(self.now).min(until.saturating_sub(since));
-            self.moment(self.now.saturating_add(left))
-        };
+        if !self.is_same_boot(written) {
+            return self.end_by_wall_clock(since, until);
+        }
+        let end = written.moment(until);
         (end > self.moment(self.now)).then(|| end.in_this_boot())
+    }
+
+    /// The same, whatever the boot.
+    pub(super) fn end_by_wall_clock(&self, since: i64, until: i64) -> Option<KernelTime> {
+        // If the wall clock starts at an early date after a boot, nothing lasts longer than intended.
+        let left = until.saturating_sub(self.now).min(until.saturating_sub(since));
+        (left > 0).then(|| self.moment(self.now.saturating_add(left)).in_this_boot())
     }
 
     /// When it began.

@@ -1,7 +1,8 @@
 //! Work for the store after the start, a little at a time: saving all bans in a store that was created
 //! again, and taking over what could be read only late.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 
 use log::{error, info, warn};
 
@@ -31,12 +32,13 @@ enum Putting {
     Bans(Option<Key>),
 }
 
-/// The stored bans that the controller has not taken over yet.
+/// What the store has and the controller has not taken over yet.
 #[derive(Debug, Default)]
 struct Taking {
     bans: VecDeque<Entry>,
     ended: VecDeque<Key>,
     offences: VecDeque<(Offender, Record)>,
+    peers: BTreeMap<IpAddr, KernelTime>,
     refused: usize,
 }
 
@@ -111,11 +113,12 @@ impl<D: Datapath> Controller<D> {
         self.put_geo();
         self.put_fleet();
         self.bans.put_all();
+        self.keep_all_peers();
     }
 
     /// Starts taking over what could be read only now.
     pub fn take_kept(&mut self, kept: Kept) {
-        let Kept { bans, ended, offences, decisions, totals, .. } = kept;
+        let Kept { bans, ended, offences, decisions, totals, peers, .. } = kept;
         self.take_permits(&decisions);
         self.take_tuning(&decisions);
         self.take_switch(&decisions);
@@ -124,7 +127,7 @@ impl<D: Datapath> Controller<D> {
         self.totals.load(totals);
         self.put_totals();
         let (bans, ended, offences) = (bans.into(), ended.into(), offences.into());
-        self.bans.backlog.taking = Some(Taking { bans, ended, offences, refused: 0 });
+        self.bans.backlog.taking = Some(Taking { bans, ended, offences, peers, refused: 0 });
     }
 
     /// Whether [`go_on`](Self::go_on) has something to do.
@@ -146,7 +149,7 @@ impl<D: Datapath> Controller<D> {
     }
 
     fn take_some(&mut self, now: KernelTime) {
-        let Self { bans, datapath, protected, escalation, .. } = self;
+        let Self { bans, datapath, protected, escalation, peers, .. } = self;
         let Some(mut taking) = bans.backlog.taking.take() else { return };
         for _ in 0..AT_ONCE {
             if let Some(entry) = taking.bans.pop_front() {
@@ -158,6 +161,8 @@ impl<D: Datapath> Controller<D> {
                 for (who, record) in escalation.load(vec![offence], now) {
                     bans.store.set_offences(who, record);
                 }
+            } else if let Some((address, until)) = taking.peers.pop_first() {
+                peers.restore(datapath, (address, until), now);
             } else {
                 if taking.refused > 0 {
                     let refused = taking.refused;

@@ -12,6 +12,8 @@ pub(crate) struct NoKernel {
     pub(super) room: Option<usize>,
     pub(super) unseen: Vec<IpAddr>,
     pub(super) known: Vec<IpAddr>,
+    /// When known peers are forgotten.
+    pub(crate) ends: BTreeMap<IpAddr, KernelTime>,
     pub(super) closed: Option<ClosedSip>,
     pub(super) disabled: bool,
     /// How often it was asked for known peers.
@@ -86,6 +88,19 @@ impl Datapath for NoKernel {
     fn know(&mut self, address: IpAddr, _now: KernelTime) -> Result<()> {
         self.known.push(address);
         Ok(())
+    }
+
+    fn recall(&mut self, address: IpAddr, until: KernelTime, _now: KernelTime) -> Result<()> {
+        if !self.known.contains(&address) {
+            self.known.push(address);
+            self.ends.insert(address, until);
+        }
+        Ok(())
+    }
+
+    fn known_until(&self, _now: KernelTime) -> Vec<(IpAddr, KernelTime)> {
+        let end = |address| (address, self.ends.get(&address).copied().unwrap_or(at(7200)));
+        self.known.iter().copied().map(end).collect()
     }
 
     fn known(&self, address: IpAddr) -> Option<KnownPeer> {
