@@ -1,7 +1,7 @@
 //! The `ringfence` binary in the way that a user runs it: started in a namespace, queried with its own
 //! commands, ended by signals.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, anyhow, bail};
+use filter_user::register::{self, ASTERISK_JAIL, LogSetting, Reads, SOURCES};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
@@ -38,8 +39,8 @@ pub struct Config {
     pub security_log: Option<PathBuf>,
     /// The file with the secret of the AMI user `ringfence`, if AMI is used.
     pub ami_secret: Option<PathBuf>,
-    /// The directory with `auth.log` and wazo-provd's `provd.log`, if the jails `sshd` and `wazo-provd`
-    /// are enabled.
+    /// The directory with `auth.log` of sshd and a `JAIL.log` for each built-in jail whose log has a setting of its own, if
+    /// these jails are enabled.
     pub other_logs: Option<PathBuf>,
     /// `auto`, `native` or `generic`.
     pub mode: String,
@@ -125,12 +126,12 @@ impl Config {
              {signatures}\
              jails:\n  asterisk-wazo: {{enabled: true, maxretry: {maxretry}, \
              findtime: {findtime}, bantime: {bantime}, \
-             unproven: {unproven}}}\n  \
-             sshd: {{enabled: {others}}}\n  wazo-provd: {{enabled: {others}}}\n\
+             unproven: {unproven}}}\n\
+             {other_jails}\
              sources:\n  asterisk: {{notice_log: {log}, security_log: \"{security_log}\", ami: {{enabled: {ami}, \
              secret_file: {secret}}}}}\n  \
-             sshd: {{log: file, auth_log: {other_logs}/auth.log}}\n  \
-             wazo_provd: {{log: {other_logs}/provd.log}}\n\
+             sshd: {{log: file, auth_log: {other_logs}/auth.log}}\n\
+             {more_logs}\
              paths: {{state: {state}, runtime: {runtime}, bpffs: {bpffs}}}\n",
             interfaces = self.interfaces.join(", "),
             mode = self.mode,
@@ -146,12 +147,37 @@ impl Config {
             security_log = self.security_log.as_deref().unwrap_or(Path::new("")).display(),
             ami = self.ami_secret.is_some(),
             secret = self.ami_secret.as_deref().unwrap_or(Path::new("/nonexistent")).display(),
-            others = self.other_logs.is_some(),
-            other_logs = self.other_logs.as_deref().unwrap_or(Path::new("/nonexistent")).display(),
+            other_jails = self.other_jails(),
+            other_logs = self.directory_of_other_logs().display(),
+            more_logs = self.more_logs(),
             state = paths.state.display(),
             runtime = paths.runtime.display(),
             bpffs = paths.bpffs.display(),
         )
+    }
+
+    fn directory_of_other_logs(&self) -> &Path {
+        self.other_logs.as_deref().unwrap_or(Path::new("/nonexistent"))
+    }
+
+    /// Enables or disables the jails that are not Asterisk's.
+    fn other_jails(&self) -> String {
+        let is_on = self.other_logs.is_some();
+        let jails: BTreeSet<_> = SOURCES.iter().map(|source| source.jail).collect();
+        let others = jails.into_iter().filter(|jail| *jail != ASTERISK_JAIL);
+        let lines: Vec<_> =
+            others.map(|jail| format!("  {jail}: {{enabled: {is_on}}}\n")).collect();
+        lines.concat()
+    }
+
+    /// The settings of the logs with a setting of their own.
+    fn more_logs(&self) -> String {
+        let directory = self.directory_of_other_logs().display();
+        let log = |source: &register::Source| {
+            let Reads::Log(LogSetting { section, .. }) = source.reads else { return String::new() };
+            format!("  {section}: {{log: {directory}/{}.log}}\n", source.jail)
+        };
+        SOURCES.iter().map(log).collect::<Vec<_>>().concat()
     }
 }
 

@@ -118,7 +118,7 @@ impl Site {
         let mut config = Config::new(Path::new("/nonexistent/fail2ban"));
         config.other_logs = Some(self.directory.path().to_owned());
         fs::write(self.file("auth.log"), "").unwrap();
-        fs::write(self.file("provd.log"), "").unwrap();
+        fs::write(self.file("wazo-provd.log"), "").unwrap();
         more.clone_into(&mut config.more);
         Ringfence::start(&self.hosts.pbx, &self.binary, &config).unwrap()
     }

@@ -88,7 +88,7 @@ impl Lists {
         cscli(&format!("machines add ringfence -a -f {}{place}", login.display()));
         let logs = self.file("logs");
         fs::create_dir(&logs).unwrap();
-        for log in ["auth.log", "provd.log"] {
+        for log in ["auth.log", "wazo-provd.log"] {
             fs::write(logs.join(log), "").unwrap();
         }
         let mut config = Config::new(Path::new("/nonexistent/fail2ban"));

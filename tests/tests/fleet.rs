@@ -49,7 +49,7 @@ impl Pbx {
     ) -> Self {
         let logs = scratch::directory("logs").unwrap();
         fs::write(logs.path().join("auth.log"), "").unwrap();
-        fs::write(logs.path().join("provd.log"), "").unwrap();
+        fs::write(logs.path().join("wazo-provd.log"), "").unwrap();
         let mut config = Config::new(Path::new("/nonexistent/fail2ban"));
         config.other_logs = Some(logs.path().to_owned());
         config.more = nats.settings(name, more);

@@ -216,7 +216,7 @@ fn dropped(site: &Site) -> u64 {
 fn a_browser_shows_every_view() {
     let logs = scratch::directory("page-logs").unwrap();
     fs::write(logs.path().join("auth.log"), "").unwrap();
-    fs::write(logs.path().join("provd.log"), "").unwrap();
+    fs::write(logs.path().join("wazo-provd.log"), "").unwrap();
     let mut site = Site::new(&[]).unwrap();
     let others = Some(logs.path().to_owned());
     site.ringfence

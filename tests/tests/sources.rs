@@ -129,7 +129,7 @@ fn sshd_and_wazo_provd_ban_without_sip() {
     }
     for _request in 0..10 {
         let text = "[2026-08-07 12:34:56,123] Sensitive file requested from";
-        append("provd.log", &format!("{text} {provd}: 001565aabbcc.cfg"));
+        append("wazo-provd.log", &format!("{text} {provd}: 001565aabbcc.cfg"));
     }
     let jail = |address: IpAddr| {
         let bans = world.ringfence.bans().unwrap();
@@ -138,9 +138,12 @@ fn sshd_and_wazo_provd_ban_without_sip() {
     assert!(until(2 * SOON, || jail(ssh).as_deref() == Some("sshd")), "{:?}", jail(ssh));
     assert!(until(SOON, || jail(provd).as_deref() == Some("wazo-provd")), "{:?}", jail(provd));
     // wazo-provd's log is rotated by copying and truncating it.
-    fs::write(logs.path().join("provd.log"), "").unwrap();
+    fs::write(logs.path().join("wazo-provd.log"), "").unwrap();
     thread::sleep(Duration::from_secs(2));
-    append("provd.log", "[2026-08-07 12:34:56,123] Sensitive file requested from 192.0.2.99: a");
+    append(
+        "wazo-provd.log",
+        "[2026-08-07 12:34:56,123] Sensitive file requested from 192.0.2.99: a",
+    );
     assert!(until(SOON, || failures(&world, "wazo-provd") == 11));
     world.end().unwrap();
 }

@@ -292,7 +292,7 @@ fn the_names_of_attackers_move_nothing() {
     let logs = scratch::directory("logs").unwrap();
     let log = logs.path().join("auth.log");
     fs::write(&log, "").unwrap();
-    fs::write(logs.path().join("provd.log"), "").unwrap();
+    fs::write(logs.path().join("wazo-provd.log"), "").unwrap();
     let others = Some(logs.path().to_owned());
     site.ringfence.restart_with(&site.hosts.pbx, |config| config.other_logs = others).unwrap();
     let tmux = Tmux::start(100, 24, &line(&site.ringfence, "--interval 500ms")).unwrap();

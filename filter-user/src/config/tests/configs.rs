@@ -377,7 +377,7 @@ fn configs() -> impl Strategy<Value = Config> {
     );
     let user_agents = proptest::collection::btree_set("[!-)+-~][ -)+-~]{2,28}[!-)+-~]\\*?", 0..4)
         .prop_filter_map("twice", |texts| {
-            let texts: std::collections::BTreeSet<String> =
+            let texts: BTreeSet<String> =
                 texts.into_iter().map(|text| text.to_ascii_lowercase()).collect();
             texts.iter().map(|text| text.parse().ok()).collect::<Option<Vec<UserAgent>>>()
         });

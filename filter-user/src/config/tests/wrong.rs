@@ -17,11 +17,6 @@ fn unknown_keys_name_the_nearest() {
             "1:9: unknown key `jails.asterisk_wazo`; did you mean `asterisk-wazo`?",
         ),
         (
-            "jails: {nginx: {}}",
-            "1:9: unknown key `jails.nginx`; known here: `asterisk-wazo`, `recidive`, `sshd`, \
-             `wazo-provd`; a jail of your own has a `filter`",
-        ),
-        (
             "jails: {sshd: {bantime.incremental: true}}",
             "1:16: unknown key `jails.sshd.bantime.incremental`; did you mean `bantime.increment`?",
         ),

@@ -123,7 +123,7 @@ impl Load {
         disk: Option<&Disk>,
     ) -> anyhow::Result<()> {
         fs::write(directory.join("auth.log"), "").context("make an empty log")?;
-        fs::write(directory.join("provd.log"), "").context("make an empty log")?;
+        fs::write(directory.join("wazo-provd.log"), "").context("make an empty log")?;
         config.other_logs = Some(directory.to_owned());
         if matches!(self, Self::Lines | Self::Rotate) {
             let (filter, log) = (directory.join("hard.conf"), hard_log(directory));

@@ -106,7 +106,7 @@ struct Member {
 impl Member {
     fn start(place: Netns, nats: &Nats, name: &str, binary: &Path) -> anyhow::Result<Self> {
         let logs = scratch::directory("logs")?;
-        for log in ["auth.log", "provd.log"] {
+        for log in ["auth.log", "wazo-provd.log"] {
             fs::write(logs.path().join(log), "").context("make a log")?;
         }
         let mut config = Config::new(Path::new("/nonexistent/fail2ban"));

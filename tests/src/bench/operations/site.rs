@@ -54,7 +54,7 @@ impl Site {
         };
         let notice = log("fail2ban")?;
         log("auth.log")?;
-        log("provd.log")?;
+        log("wazo-provd.log")?;
         let mut config = Config::new(&notice);
         config.other_logs = Some(directory.path().to_owned());
         config.environment = environment(UNIT);
