@@ -143,6 +143,12 @@ pub fn is_tcp([_, _, _, rest]: Words) -> bool {
     matches!(rest & 0xf, KIND_TCP | KIND_SYN)
 }
 
+/// 1 for the words of a TCP segment, 0 for those of a UDP datagram.
+#[inline(always)]
+pub fn tcp_bit([_, _, _, rest]: Words) -> u64 {
+    rest >> 1 & 1
+}
+
 const KIND_UDP: u64 = 1;
 const KIND_TCP: u64 = 2;
 const KIND_LATER_FRAGMENT: u64 = 3;

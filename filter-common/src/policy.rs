@@ -273,7 +273,7 @@ pub fn decide<S: Stages>(packet: &impl Packet, stages: &S) -> Decision {
     if code == Code::UNKNOWN {
         code = unknown(packet, words, config, stages);
     }
-    if answers::is_watched(headers.source, words, code, config, tables) {
+    if answers::is_watched(headers.source, code, config, tables) {
         code = stages.answered(packet, words, code);
     }
     if code.drops() && spared(code, headers.source, config, stages) {

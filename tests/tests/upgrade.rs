@@ -167,6 +167,27 @@ fn register_over_tcp(mut stream: TcpStream, (name, password): &(String, String))
     0
 }
 
+/// Registers a phone from each address over TCP, all at once.
+fn register_all_over_tcp(world: &World, phones: &[IpAddr], accounts: &[(String, String)]) {
+    thread::scope(|scope| {
+        let phones: Vec<_> = phones
+            .iter()
+            .zip(accounts)
+            .map(|(phone, account)| {
+                let pbx = if phone.is_ipv4() { PBX } else { PBX6 };
+                let (host, target) = (&world.hosts.attacker, SocketAddr::new(pbx, SIP_PORT));
+                scope.spawn(move || {
+                    // A busy machine may not answer within the time that `dial` waits.
+                    let stream = (0..60).find_map(|_| dial(host, *phone, target).ok());
+                    register_over_tcp(stream.unwrap(), account)
+                })
+            })
+            .collect();
+        let statuses: Vec<u16> = phones.into_iter().map(|phone| phone.join().unwrap()).collect();
+        assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    });
+}
+
 /// The address of a phone over TCP: two phones behind each address of one network.
 fn behind(number: u16) -> IpAddr {
     IpAddr::from([10, 77, 9, u8::try_from(number / 2 + 1).unwrap()])
@@ -187,22 +208,8 @@ fn all_phones_of_a_network_get_in_over_tcp_after_maintenance() {
     maintenance(&world, &["on", "--for", "30m"]);
     maintenance(&world, &["off"]);
     let start = Instant::now();
-    let target = SocketAddr::new(PBX, SIP_PORT);
-    thread::scope(|scope| {
-        let phones: Vec<_> = (0..PHONES)
-            .zip(&accounts)
-            .map(|(number, account)| {
-                let host = &world.hosts.attacker;
-                scope.spawn(move || {
-                    // A busy machine may not answer within the time that `dial` waits.
-                    let stream = (0..60).find_map(|_| dial(host, behind(number), target).ok());
-                    register_over_tcp(stream.unwrap(), account)
-                })
-            })
-            .collect();
-        let statuses: Vec<u16> = phones.into_iter().map(|phone| phone.join().unwrap()).collect();
-        assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
-    });
+    let phones: Vec<_> = (0..PHONES).map(behind).collect();
+    register_all_over_tcp(&world, &phones, &accounts);
     let reasons = world.ringfence.status().unwrap().reasons;
     println!(
         "{PHONES} phones over TCP: {:.1} s, {} dropped",
@@ -210,6 +217,42 @@ fn all_phones_of_a_network_get_in_over_tcp_after_maintenance() {
         limited(&world)
     );
     assert_eq!(limited(&world), 0, "{reasons:?}");
+    drop(directory);
+    world.end().unwrap();
+}
+
+/// Until each of them is known, the phones of a /64 share the limit of one source. Their answers to challenges pass all the
+/// same: a challenge without an answer is a failure, and ten of those ban the /64.
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn a_site_with_ipv6_comes_back_over_tcp_without_maintenance() {
+    const SITE: u16 = 100;
+    let accounts = accounts();
+    let mut world = world(&accounts);
+    let directory = scratch::directory("upgrade-ipv6").unwrap();
+    let batch = directory.path().join("addresses");
+    let phones: Vec<_> =
+        (0..SITE).map(|n| IpAddr::from([0xfd77, 0, 0, 0, 0, 0, 0, n + 1])).collect();
+    let line = |phone: &IpAddr| format!("addr add {phone}/128 dev eth0 nodad\n");
+    fs::write(&batch, phones.iter().map(line).collect::<String>()).unwrap();
+    run_ip(&world.hosts.attacker, &["-batch", batch.to_str().unwrap()]);
+    run_ip(&world.hosts.pbx, &["-6", "route", "add", "fd77::/64", "dev", "eth0"]);
+
+    let start = Instant::now();
+    register_all_over_tcp(&world, &phones, &accounts);
+    let (took, dropped) = (start.elapsed().as_secs_f64(), limited(&world));
+    println!("{SITE} unknown phones of a /64 over TCP: {took:.1} s, {dropped} dropped");
+    assert!(dropped > 0, "they share a limit");
+    let reasons = world.ringfence.status().unwrap().reasons;
+    assert!(reasons["answered"].packets > 0, "{reasons:?}");
+
+    // As after a reboot: the store knows them.
+    world.ringfence.stop().unwrap();
+    world.ringfence.detach().unwrap().success("detach").unwrap();
+    world.ringfence.restart(&world.hosts.pbx).unwrap();
+    register_all_over_tcp(&world, &phones, &accounts);
+    assert_eq!(limited(&world), 0, "{:?}", world.ringfence.status().unwrap().reasons);
+    assert_eq!(world.ringfence.bans().unwrap().len(), 0, "{}", world.ringfence.log());
     drop(directory);
     world.end().unwrap();
 }

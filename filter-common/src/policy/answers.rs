@@ -15,9 +15,16 @@ use crate::rate::Gcra;
 use crate::sip;
 use crate::wire::{self, Record};
 
-/// Packets that are dropped because of their source, which over UDP may be forged.
+/// Packets that are dropped because of their source. Over UDP it may be forged; over TCP others of the same source or
+/// network, such as the other phones of a site, may have exhausted its limit.
 const OVER: u64 = OVER_SOURCE
-    | bits(&[Reason::PrefixLimit, Reason::KnownLimit, Reason::Flooding, Reason::Throttled]);
+    | bits(&[
+        Reason::PrefixLimit,
+        Reason::StreamLimit,
+        Reason::KnownLimit,
+        Reason::Flooding,
+        Reason::Throttled,
+    ]);
 
 /// Packets that may be answers: also those that pass without credentials that [`sip::search`] finds, since a REGISTER
 /// can have them elsewhere, and Asterisk checks those of a method that it does not know.
@@ -27,6 +34,13 @@ const SECOND: u64 = 1_000_000_000;
 
 /// Requests with a nonce that pass: several phones behind one address that register at once.
 const ANSWERS: Gcra = Gcra { interval: SECOND / 20, tolerance: 2 * SECOND };
+
+/// The same over TCP, where nobody needs more than one, as a power of two by which they pass more slowly.
+const FEWER_OVER_TCP: u64 = 4;
+
+/// The longest segment that passes as an answer, in bytes: what one packet of Ethernet has room for. A longer one was
+/// put together by the host, or has several messages.
+const ANSWER_MAX: usize = 1500;
 
 /// Requests of one source that may be an answer or a retransmission although they would be dropped. Up to this
 /// rate each is looked at, which takes a tenth of a microsecond; of a larger flood in one name, only this many.
@@ -47,12 +61,10 @@ const RETRIES: Gcra = Gcra { interval: SECOND / 10, tolerance: 2 * SECOND };
 /// end, or not at all: it may have credentials.
 const GUESSES: Gcra = Gcra { interval: 10 * SECOND, tolerance: 20 * SECOND };
 
-/// Whether a packet may be an answer or a retransmission, which [`admit`] finds out. A TCP connection cannot be
-/// forged, so its limits are the source's own.
+/// Whether a packet may be an answer or a retransmission, which [`admit`] finds out.
 #[inline(always)]
 pub(super) fn is_watched<T: Tables + ?Sized>(
     source: Address,
-    words: Words,
     code: Code,
     config: &Config,
     tables: &T,
@@ -61,7 +73,7 @@ pub(super) fn is_watched<T: Tables + ?Sized>(
         return code.bit() & WATCHED != 0;
     }
     let bucket = tables.retry_bucket(looks_place(source, config));
-    !packet::is_tcp(words) && bucket.is_some_and(|own| LOOKS.has_room(&own, tables.now(config)))
+    bucket.is_some_and(|own| LOOKS.has_room(&own, tables.now(config)))
 }
 
 /// Records that a packet is an answer. Returns `code`, or the reason for which it passes all the same.
@@ -103,6 +115,12 @@ fn passes<T: Tables + ?Sized>(
     if code.is(Reason::NotSip) && matches!(layer4, Layer4::Tcp { .. }) {
         return None;
     }
+    let tcp = packet::tcp_bit(words);
+    // Shifts instead of branches, of each of which the verifier would follow both ways to the end.
+    let longest = ANSWER_MAX << ((1 - tcp) << 3);
+    if dropped & (payload.end.wrapping_sub(payload.start) > longest) {
+        return None;
+    }
     let now = tables.now(config);
     let hash = config.source_hash(source);
     if dropped && !LOOKS.take(&tables.retry_bucket(looks_place(source, config))?, now) {
@@ -125,14 +143,17 @@ fn passes<T: Tables + ?Sized>(
                 if !wire::is_ack(first) {
                     wire::await_reply(&record, &message);
                 }
-                let passes = dropped && ANSWERS.take(&record.bucket(), now);
+                let interval = ANSWERS.interval << (tcp * FEWER_OVER_TCP);
+                let answers = Gcra { interval, ..ANSWERS };
+                let passes = dropped && answers.take(&record.bucket(), now);
                 return passes.then_some(Reason::Answered);
             }
             guesses = throttled && message.may_have_credentials();
         }
     }
-    // Who has sent a request without a response sends it again, and gets the same response.
-    if dropped { retried(packet, payload, hash, guesses, tables) } else { None }
+    // Who has sent a request without a response sends it again, and gets the same response. TCP sends it again itself,
+    // until there is room for it.
+    if dropped & (tcp == 0) { retried(packet, payload, hash, guesses, tables) } else { None }
 }
 
 /// The buckets of a source by its hash: of the messages that are looked at, of the retransmissions that pass, and of

@@ -176,7 +176,7 @@ fn rows() -> Vec<Row> {
             true,
         ),
         row("over its limit", answer(), limited(), Reason::Answered, true),
-        row("over its limit, tcp", answer().tcp(5060), limited(), Reason::RegisterLimit, false),
+        row("over its limit, tcp", answer().tcp(5060), limited(), Reason::Answered, true),
         row("throttled", answer(), throttled, Reason::Answered, true),
         row("banned", answer(), banned(), Reason::Banned, false),
         row(

@@ -8,7 +8,7 @@ use filter_common::class::Class;
 use filter_common::decision::Reason::{
     self, Admitted, Answered, Banned, BannedNetwork, Fragment, InviteLimit, Known, KnownLimit,
     Maintenance, OtherPort, PrefixLimit, Register, RegisterCredentials, RegisterLimit, Request,
-    TcpControl, Throttled, Trusted,
+    SharedLimit, StreamLimit, TcpControl, Throttled, Trusted,
 };
 
 use super::Ends::{Ago, In};
@@ -26,7 +26,7 @@ const LOOKS: usize = 10_001;
 
 /// The rows.
 pub fn cases() -> Vec<Case> {
-    [throttled(), nonces(), limits(), retransmissions(), hidden_guesses()].concat()
+    [throttled(), nonces(), limits(), connections(), retransmissions(), hidden_guesses()].concat()
 }
 
 fn row(name: impl AsRef<str>, frame: &Frame, world: &World, expect: Reason) -> Case {
@@ -200,6 +200,57 @@ fn limits() -> Vec<Case> {
             .then(many("192.0.2.67", 3)),
         row("an invite within the limit", &invite, &invites, Request).after(1),
     ]
+}
+
+/// Segments of connections over a limit, which the other phones of a site have exhausted.
+fn connections() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for source in [V4, V6] {
+        // One message has room.
+        let limited = |level: usize| {
+            let mut limits = [0; 4];
+            limits[level] = 1;
+            World::default().unlimited().byte_limits(limits)
+        };
+        let challenged = |level| limited(level).challenge(source, NONCE);
+        let first = register(source).tcp(5060).build();
+        let row = |name: &str, frame: &Frame, world: &World, expect| {
+            row(format!("tcp, {name}, {source}"), frame, world, expect).then(vec![first.clone()])
+        };
+        let answer = credentials(source).tcp(5060);
+        let long = |length: usize| {
+            let mut message = messages::register_with_credentials();
+            message.resize(length, b'x');
+            Frame::from(ip(source)).payload(message).tcp(5060)
+        };
+        let neighbour = if source == V4 { "192.0.2.67" } else { "2001:db8::67" };
+        let of_neighbour = limited(1).challenge(neighbour, NONCE);
+        let other = limited(1).challenge(source, "another");
+        cases.extend([
+            row("an answer over the limit of its connection", &answer, &challenged(0), Answered),
+            row("of its source", &answer, &challenged(1), Answered),
+            row("of its network", &answer, &challenged(2), Answered),
+            row("of all", &answer, &challenged(3), SharedLimit),
+            row("without a nonce", &register(source).tcp(5060), &challenged(1), StreamLimit),
+            row("another nonce", &answer, &other, StreamLimit),
+            row("a nonce of a neighbour", &answer, &of_neighbour, StreamLimit),
+            row("sent again", &register(source).tcp(5060), &challenged(1), StreamLimit)
+                .then_same(1)
+                .then_wait(500),
+            row("3 answers", &answer, &challenged(1), Answered).then_same(2),
+            row("4 answers", &answer, &challenged(1), StreamLimit).then_same(3),
+            row("a second later", &answer, &challenged(1), Answered).then_same(3).then_wait(1000),
+            row("as long as a packet", &long(1500), &challenged(1), Answered),
+            row("longer", &long(1501), &challenged(1), StreamLimit),
+            row(
+                "in the middle of a message",
+                &answer.clone().payload(b"x".repeat(9)),
+                &challenged(1),
+                StreamLimit,
+            ),
+        ]);
+    }
+    cases
 }
 
 fn retransmissions() -> Vec<Case> {
