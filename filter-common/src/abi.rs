@@ -820,6 +820,13 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sent_is_found_by_its_address_and_its_port() {
+        let words = [0x1122_3344_5566_7788, 0x99aa_bbcc_ddee_ff00];
+        let key = asked_key(Address::from_words(words), 5060);
+        assert_eq!(key, [words[0], words[1], 5060]);
+    }
+
+    #[test]
     fn every_bucket_has_its_place() {
         assert_eq!(STREAM_BUCKETS, 32_768 + 32_768 + 8192);
         assert_eq!([SEARCHES, EXCESS, ADMITTED], [7; 3]);

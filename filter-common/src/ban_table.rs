@@ -479,6 +479,14 @@ mod tests {
     }
 
     #[test]
+    fn a_table_has_lines_for_its_bans() {
+        for (bans, lines) in [(0, LINES_MIN), (910, LINES_MIN), (911, 260), (u32::MAX, 906_111_308)]
+        {
+            assert_eq!(lines_for(bans), lines, "{bans}");
+        }
+    }
+
+    #[test]
     fn a_table_for_a_million() {
         let lines = lines_for(1_000_000);
         assert!(u64::from(lines) * 6 > 1_260_000, "{lines}");

@@ -299,6 +299,28 @@ mod tests {
         }
     }
 
+    /// The network may deliver a packet twice.
+    #[test]
+    fn a_duplicate_does_not_start_the_time_anew() {
+        let line = Memory::default();
+        let at = |units: u32| u64::from(units + 7) << UNIT_SHIFT;
+        for (units, told) in [(0, Told::New), (SOONEST - 1, Told::New), (SOONEST, Told::Repeated)] {
+            assert_eq!(ask(&line, SOURCE, request(7), at(units)), told, "{units}");
+        }
+    }
+
+    #[test]
+    fn the_bounds_of_a_request_of_one_that_is_over_a_limit() {
+        for (units, repeated) in
+            [(SOONEST - 1, false), (SOONEST, true), (LATEST, true), (LATEST + 1, false)]
+        {
+            let line = Memory::default();
+            let at = |units: u32| u64::from(units + 7) << UNIT_SHIFT;
+            assert!(!is_repeated(&line, request(7), at(0)));
+            assert_eq!(is_repeated(&line, request(7), at(units)), repeated, "{units}");
+        }
+    }
+
     #[test]
     fn the_bounds_of_a_source_that_was_let_in() {
         let at = |units: u32| u64::from(units + 7) << UNIT_SHIFT;

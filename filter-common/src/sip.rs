@@ -683,6 +683,22 @@ mod tests {
         }
     }
 
+    /// Behind its steps a message is not ended by zeros.
+    #[test]
+    fn a_message_has_steps_to_its_end() {
+        for (len, expected) in [
+            (0, 0),
+            (1, 1),
+            (32, 1),
+            (33, 2),
+            (WINDOW_BYTES, 62),
+            (WINDOW_BYTES + 1, 62),
+            (WINDOW_BYTES + 33, 62),
+        ] {
+            assert_eq!(steps(len), expected, "{len}");
+        }
+    }
+
     proptest! {
         #[test]
         fn agrees_with_the_slow_search(

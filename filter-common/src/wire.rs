@@ -707,6 +707,22 @@ mod tests {
         }
     }
 
+    /// RFC 7616 section 3.3: in any case.
+    #[test]
+    fn a_stale_nonce_is_known_in_any_case() {
+        for (flag, is) in [
+            ("stale=true", true),
+            ("Stale=True", true),
+            ("STALE=TRUE", true),
+            ("stale=false", false),
+            ("stale=fals", false),
+        ] {
+            let challenge =
+                challenge("n", 7).replace("nonce=\"n\"", &format!("nonce=\"n\",{flag}"));
+            assert_eq!(reading(challenge.as_bytes()).0.is_stale(), is, "{flag}");
+        }
+    }
+
     #[test]
     fn another_number_is_another_request() {
         let (first, _) = reading(request("n").as_bytes());
@@ -731,7 +747,9 @@ mod tests {
     fn white_space_before_a_request_changes_nothing() {
         let plain = reading(request("n").as_bytes()).0;
         assert!(plain.may_have_credentials() && plain.nonces[0] != 0);
-        for before in ["\r\n", "\r\n\r\n\r\n", "\n", " ", " \r\n\t\r\n "] {
+        for before in
+            ["\r\n", "\r\n\r\n\r\n", "\n", " ", " \r\n\t\r\n ", " \r\n\r\n", "\t\r\n\r\n "]
+        {
             let (moved, _) = reading(format!("{before}{}", request("n")).as_bytes());
             assert_eq!((moved.nonces, moved.request), (plain.nonces, plain.request), "{before:?}");
             assert!(moved.may_have_credentials(), "{before:?}");

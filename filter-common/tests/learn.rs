@@ -231,6 +231,24 @@ fn what_leaves_guarded_udp_ports_is_remembered() {
     assert_eq!(*model.asked.borrow(), expected);
 }
 
+/// Nothing else costs a look at the recorded ports.
+#[test]
+fn only_guarded_tcp_ports_may_serve() {
+    let model = Model::new();
+    for (tcp, port, serves) in [
+        (true, 80, true),
+        (true, 5064, true),
+        (true, 5060, false),
+        (true, 124, false),
+        (false, 80, false),
+    ] {
+        let frame = frame(PEER, tcp, port, b"x");
+        let headers = packet::parse(&frame.as_slice()).unwrap();
+        let leaving = learn::leaving(&frame.as_slice(), &headers).unwrap();
+        assert_eq!(learn::may_serve(&leaving, &model), serves, "{tcp} {port}");
+    }
+}
+
 #[test]
 fn a_tcp_port_is_used_by_those_to_whom_it_sends() {
     const SYN_ACK: u8 = 0x12;

@@ -216,6 +216,21 @@ mod tests {
 
     use super::*;
 
+    /// Otherwise a flood in the name of one address would take the looks of others.
+    #[test]
+    fn looks_of_neighbours_are_spread_over_their_buckets() {
+        let config = Config { seed: 7, ..Config::default() };
+        let (mut used, mut unused) = (0, u32::MAX);
+        for last in 0..=u8::MAX {
+            let place = looks_place(Address::v4([192, 0, 2, last]), &config);
+            used |= place;
+            unused &= place;
+        }
+        // Of each four, the first.
+        assert_eq!(used & !unused, RETRY_BUCKETS - 4);
+        assert_eq!(used & 3, 0);
+    }
+
     proptest! {
         #[test]
         fn a_source_has_buckets_of_its_own(high: u32, low: u32) {

@@ -202,3 +202,20 @@ const SCOPES: [(usize, u8, InNetwork); 8] = [
     (7, SCOPE_ALL, InNetwork::Banned),
     (6, SCOPE_THROTTLE, InNetwork::Throttled),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stage_found_is_the_same_as_a_number() {
+        for found in [OfAddress::No, OfAddress::Banned, OfAddress::Own] {
+            assert_eq!(OfAddress::from_number(found as u32), found);
+        }
+        for found in [InNetwork::No, InNetwork::Banned, InNetwork::Throttled] {
+            assert_eq!(InNetwork::from_number(found as u32), found);
+        }
+        assert_eq!(OfAddress::from_number(3), OfAddress::No);
+        assert_eq!(InNetwork::from_number(3), InNetwork::No);
+    }
+}
