@@ -349,6 +349,8 @@ pub struct World {
     pub shut: Vec<(IpNet, bool)>,
     /// Whether that is only watched.
     pub geo_dry_run: bool,
+    /// Whether SIP is admitted from there all the same: the tables may still have networks of an earlier setting.
+    pub geo_off: bool,
     /// Until when SIP is closed, if it is.
     pub maintenance: Option<ClosedUntil>,
     /// Bans.
@@ -515,6 +517,7 @@ impl Default for World {
             signatures: Vec::new(),
             shut: Vec::new(),
             geo_dry_run: false,
+            geo_off: false,
             maintenance: None,
             bans: Vec::new(),
             own: Vec::new(),
@@ -808,7 +811,7 @@ impl World {
             (!self.signatures.is_empty(), FLAG_SIGNATURES),
             (!self.guards.is_empty(), FLAG_GUARDED),
             (self.exposure_dry_run, FLAG_EXPOSURE_DRY_RUN),
-            (!self.shut.is_empty(), FLAG_GEO),
+            (!self.shut.is_empty() && !self.geo_off, FLAG_GEO),
             (self.returns, FLAG_RETURN),
             (self.geo_dry_run, FLAG_GEO_DRY_RUN),
         ];

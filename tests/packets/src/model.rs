@@ -218,6 +218,8 @@ pub struct Model {
     seen: Cell<Option<(u64, u64)>>,
     window: RefCell<Window>,
     expects_ban: Cell<bool>,
+    noted_ban: Cell<Option<bool>>,
+    asked_bans_v6: Cell<u32>,
 }
 
 /// Ports and destination of a segment.
@@ -284,12 +286,16 @@ impl Model {
             // As in the kernel, it may contain anything.
             window: RefCell::new([u64::from_le_bytes(*b"\nAuthori"); WINDOW_WORDS]),
             expects_ban: Cell::new(false),
+            noted_ban: Cell::new(None),
+            asked_bans_v6: Cell::new(0),
         }
     }
 
     /// Decides about a packet.
     pub fn decide(&self, packet: &impl Packet) -> Decision {
         self.seen.set(None);
+        self.noted_ban.set(None);
+        self.asked_bans_v6.set(0);
         self.ends.set(packet::parse(packet).ok().and_then(|headers| ends(packet, &headers)));
         policy::decide(packet, self)
     }
@@ -297,6 +303,16 @@ impl Model {
     /// Whether it takes each packet for one of a flood of banned sources, which must not matter.
     pub fn expect_bans(&self, expects: bool) {
         self.expects_ban.set(expects);
+    }
+
+    /// Whether the last packet was noted as one of a banned IPv4 address; none if nothing was noted.
+    pub fn noted_ban(&self) -> Option<bool> {
+        self.noted_ban.get()
+    }
+
+    /// How often the last packet needed the map of banned IPv6 addresses.
+    pub fn asked_bans_v6(&self) -> u32 {
+        self.asked_bans_v6.get()
     }
 
     /// Makes the cache of banned IPv6 addresses another one that may be there, which must not matter.
@@ -685,6 +701,10 @@ impl Tables for Model {
         self.expects_ban.get()
     }
 
+    fn note_ban(&self, banned: bool) {
+        self.noted_ban.set(Some(banned));
+    }
+
     fn ban_line(&self, line: u32) -> Option<ModelLine<'_>> {
         let start = usize::try_from(line).ok()? * 8;
         self.bans_v4.get(start..start + 8).map(ModelLine)
@@ -696,6 +716,7 @@ impl Tables for Model {
     }
 
     fn ban_v6(&self, source: Address) -> Option<Entry<'_, BanEntry>> {
+        self.asked_bans_v6.set(self.asked_bans_v6.get() + 1);
         self.bans_v6.get(&source).map(Entry)
     }
 

@@ -249,6 +249,80 @@ fn bans_that_share_their_first_line_all_drop_and_count() {
     assert_eq!(model.tally().bans, each * banned.len() as u64);
 }
 
+/// A place in the table has a fingerprint of eight bits, which other addresses have too.
+#[test]
+fn a_ban_drops_no_other_address_of_its_line_and_fingerprint() {
+    let lines = lines_for(BANS);
+    let at = |place: Place| (place.line(lines), place.fingerprint());
+    let first = |source: &Ipv4Addr| Place::first(u32::from_le_bytes(source.octets()), World::SEED);
+    let sources = || (0..1 << 24).map(|n: u32| Ipv4Addr::from(0x0b00_0000 | n));
+    let of_line: Vec<_> = sources().filter(|source| first(source).line(lines) == 7).collect();
+    // One more than fit: some are in their second line.
+    let (banned, others) = of_line.split_at(SLOTS + 1);
+    let twin = others.iter().find(|source| at(first(source)) == at(first(&banned[0])));
+    let of_second = others
+        .iter()
+        .find(|source| banned.iter().all(|banned| at(first(banned)) != at(first(source))));
+    let (twin, of_second) = (twin.expect("a twin"), of_second.expect("another"));
+    let there = at(first(of_second).second());
+    let in_second = sources().find(|source| at(first(source)) == there).expect("a twin there");
+    let world =
+        banned.iter().chain([&in_second]).fold(World::default().unlimited(), |world, source| {
+            world.ban(&source.to_string(), SCOPE_SIP, Ends::In(60))
+        });
+    let model = Model::new(&world, NOW);
+    let reason = |source: &Ipv4Addr| {
+        let packet = Frame::from((*source).into()).payload(messages::register()).build();
+        model.expect_bans(true);
+        model.decide(&packet.as_slice()).code.reason()
+    };
+    for source in banned.iter().chain([&in_second]) {
+        assert_eq!(reason(source), Some(Reason::Banned), "{source}");
+    }
+    for source in [twin, of_second] {
+        assert_eq!(reason(source), Some(Reason::Register), "{source}");
+    }
+}
+
+/// What a packet of a flood of banned sources is known by.
+#[test]
+fn packets_of_banned_ipv4_addresses_are_noted() {
+    let world = World::default()
+        .ban("192.0.2.66", SCOPE_SIP, Ends::In(60))
+        .ban("192.0.2.67", SCOPE_SIP, Ends::In(0))
+        .own("192.0.2.10")
+        .ban("2001:db8::66", SCOPE_SIP, Ends::In(60));
+    let model = Model::new(&world, NOW);
+    for (source, reason, noted) in [
+        ("192.0.2.66", Reason::Banned, Some(true)),
+        ("192.0.2.10", Reason::Spoofed, Some(true)),
+        ("192.0.2.67", Reason::Register, Some(false)),
+        ("192.0.2.68", Reason::Register, Some(false)),
+        ("198.51.100.1", Reason::Register, Some(false)),
+        ("127.0.0.1", Reason::Spoofed, None),
+        ("2001:db8::66", Reason::Banned, None),
+        ("2001:db8::67", Reason::Register, None),
+    ] {
+        let source: IpAddr = source.parse().unwrap();
+        let packet = Frame::from(source).payload(messages::register()).build();
+        assert_eq!(model.decide(&packet.as_slice()).code.reason(), Some(reason), "{source}");
+        assert_eq!(model.noted_ban(), noted, "{source}");
+    }
+}
+
+#[test]
+fn a_cached_ban_of_an_ipv6_address_needs_no_look_into_the_map() {
+    let world = World::default().ban("2001:db8::66", SCOPE_SIP, Ends::In(600));
+    for (age, asked) in [(CacheAge::New, 0), (CacheAge::Empty, 1)] {
+        let mut model = Model::new(&world, NOW);
+        model.age_cache(age);
+        let source: IpAddr = "2001:db8::66".parse().unwrap();
+        let packet = Frame::from(source).payload(messages::register()).build();
+        let reason = model.decide(&packet.as_slice()).code.reason();
+        assert_eq!((reason, model.asked_bans_v6()), (Some(Reason::Banned), asked), "{age:?}");
+    }
+}
+
 /// Most packets are read in the short way, and all others in the long one.
 #[test]
 fn the_short_way_is_for_plain_datagrams() {
@@ -260,6 +334,13 @@ fn the_short_way_is_for_plain_datagrams() {
     };
     let (short, long) = words(&plain());
     assert!(short.is_some() && short == long);
+    // The shortest, in a frame that is padded as on a wire.
+    let mut empty = plain().payload("").build();
+    empty.resize(60, 0);
+    let short = packet::plain_udp(&empty.as_slice());
+    assert!(
+        short.is_some() && short == packet::parse(&empty.as_slice()).map(Headers::to_words).ok()
+    );
     for other in [
         plain().tcp(5060),
         plain().ip_options(&[1; 8]),

@@ -61,6 +61,7 @@ fn packets() -> Vec<Case> {
         row("nothing", &of(Vec::new()), &world(), Geo),
         row("another port", &from("192.0.2.66").udp(53), &world(), OtherPort),
         row("no flag", &syn, &World::default(), TcpControl),
+        row("no flag, but networks", &syn, &World { geo_off: true, ..world() }, TcpControl),
     ];
     cases.push(row("with credentials", &of(messages::register_with_credentials()), &world(), Geo));
     cases

@@ -2,6 +2,7 @@
 //! exhausted.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use filter_common::address::Address;
 use filter_common::class::Class;
@@ -11,7 +12,7 @@ use filter_common::decision::Reason::{
 };
 use filter_common::limits::GREYLIST_LINES;
 
-use super::{Case, Ends, World, ip, messages};
+use super::{Case, Ends, Limit, World, ip, messages};
 use crate::packet_builder::{Extension, Frame};
 
 const V4: &str = "192.0.2.66";
@@ -143,6 +144,16 @@ fn full_lines() -> Vec<Case> {
     let short = from(V4).udp_len(15);
     let short = flooded("a REGISTER behind its end, beside 15 others", &short, NotSip);
     cases.extend([shut, options, short].map(|case| case.then(v4.clone())));
+    // A full line is no reason to drop anything within the budget.
+    let mut refilled = world();
+    refilled.shared[Class::Register.index()] =
+        Some(Limit { events: 5, period: Duration::from_secs(1), burst: 2 });
+    for (what, wait, expect) in [("before", 100, Greylist), ("when", 300, Register)] {
+        let name = format!("greylist: {what} the budget has room again, beside 15 others");
+        cases.push(
+            row(name, &from(V4), &refilled, expect).then(flood()).then(v4.clone()).then_wait(wait),
+        );
+    }
     cases
 }
 
@@ -173,6 +184,9 @@ fn sources() -> Vec<Case> {
         row("greylist: known", &from(V4), &world().peer(V4, Ends::In(60)), Known).then(flood()),
         row("greylist: watching", &from(V4), &world().watching(), Greylist).then(flood()),
         row("greylist: not over the budget", &from(V4), &world(), Register).after(1),
+        row("greylist: an answer after a flood", &credentials(V4), &world(), Admitted)
+            .then([from(V4).build()])
+            .then(flood()),
         row("greylist: none", &from(V4), &World { greylist: false, ..world() }, SharedLimit)
             .then(flood())
             .then_same(1)

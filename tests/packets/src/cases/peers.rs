@@ -112,6 +112,7 @@ fn limits() -> Vec<Case> {
 fn floods() -> Vec<Case> {
     let world = World::default().known_limit(3).flood_after(4).peer(V4, In(600)).peer(V6, In(600));
     let trusted = world.clone().trust("192.0.2.66/32");
+    let of_syns = world.clone().source_limit(Class::Syn, 3);
     let tcp = from(V4).tcp(5060);
     let (syn, control) = (
         Frame::from(ip(V4)).tcp(5060).tcp_flags(flag::SYN),
@@ -135,6 +136,12 @@ fn floods() -> Vec<Case> {
         row("known flood: of a connection, for long", &tcp, &world.clone().connect(V4), Flooding)
             .after(30),
         row("known flood: it connects again", &syn, &world, Known).then(vec![from(V4).build(); 8]),
+        row("known flood: it connects as often as others may", &syn, &of_syns, Known)
+            .then(vec![from(V4).build(); 8])
+            .then_same(2),
+        row("known flood: it connects more often", &syn, &of_syns, Flooding)
+            .then(vec![from(V4).build(); 8])
+            .then_same(3),
         row("known flood: it acknowledges", &control, &world, Known)
             .then(vec![from(V4).build(); 8]),
         row("known flood: while banned, another port", &from(V4).udp(53), &world, OtherPort)
