@@ -85,7 +85,7 @@ section! {
              default route.",
             Interfaces();
         mode: Mode = Mode::Auto,
-            "How the program is attached: `native` (in the driver), `generic` (in the network \
+            "How the filter is attached: `native` (in the driver), `generic` (in the network \
              stack: works everywhere, costs more per packet) or `auto` (native if the driver \
              supports it, otherwise generic).",
             Choice(&Mode::ALL, Mode::as_str);
@@ -136,7 +136,7 @@ section! {
         feeds: BTreeMap<String, Feed> = BTreeMap::new() => sections "feeds";
         /// The countries and autonomous systems from which SIP is admitted.
         geo: Geo = Geo::default() => section "geo";
-        /// What is told to whom, by name.
+        /// What is reported to whom, by name.
         alerts: BTreeMap<String, Alert> = BTreeMap::new() => sections "alerts";
         /// What is run for bans, by name.
         actions: BTreeMap<String, Action> = BTreeMap::new() => sections "actions";

@@ -67,7 +67,7 @@ macro_rules! named {
 }
 
 named! {
-    /// What an alert can tell. The order is that of the documentation.
+    /// What an alert can report. The order is that of the documentation.
     AlertKind {
         Interface = "interface", "an interface is unprotected";
         Exposure = "exposure", "traffic reaches Asterisk without passing the filter";
@@ -87,7 +87,7 @@ named! {
 }
 
 named! {
-    /// What an action is run for.
+    /// The events for which an action runs.
     ActionKind {
         Ban = "ban", "a ban is in force";
         Unban = "unban", "a ban has ended or was lifted";
@@ -116,7 +116,7 @@ section! {
             OrNone("a URL, or the path of a file with one", "https://alerts.example/ringfence");
         key_file: Option<PathBuf> = None,
             "A file whose first line is the key that signs what the webhook gets; `\"\"` for none.",
-            OptionalPath();
+            OptionalPath("/etc/ringfence/alerts.key");
     }
 }
 
@@ -133,7 +133,7 @@ section! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Alert(scopes) {
         events: Vec<AlertKind> = Vec::new(),
-            "The events that it tells; an empty list means all: " + names(AlertKind::ALL),
+            "The events that it reports; an empty list means all: " + names(AlertKind::ALL),
             Items(AlertKind::ALL.len(), "a list of events such as `[interface, store]`", &[
                 "interface", "store",
             ]);
@@ -151,14 +151,14 @@ section! {
             Text("a mail server such as `smtp://127.0.0.1:25`", "smtps://mail.example.org");
         login_file: Option<PathBuf> = None,
             "A file whose first line is `NAME:PASSWORD` for the mail server; `\"\"` for none.",
-            OptionalPath();
+            OptionalPath("/etc/ringfence/smtp.login");
         syslog: bool = false, "Send its messages to syslog, with the facility `daemon`.", Flag();
         group: Duration = Duration::from_mins(5),
             "The shortest time between two messages of a kind. Events within this time are sent \
              together.",
             Time(Duration::from_secs(1)..=Duration::from_hours(24));
         limit: u32 = 20,
-            "The most messages in an hour, and as many again about critical events. The others wait.",
+            "The most messages in an hour; critical events may use as many again. Further messages wait.",
             Count(1..=3600, "messages");
         quiet: Option<Hours> = None,
             "The hours in which only critical events are sent, in local time, such as \
@@ -181,18 +181,18 @@ section! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Action(scopes) {
         events: Vec<ActionKind> = Vec::new(),
-            "What it is run for; an empty list means both: " + names(ActionKind::ALL),
+            "The events for which it runs; an empty list means both: " + names(ActionKind::ALL),
             Items(ActionKind::ALL.len(), "a list such as `[ban]`", &["ban"]);
         jails: Vec<JailName> = Vec::new(),
-            "The jails whose bans it is run for, or `manual`, `escalation` or `flood`; an empty list \
-             means all. It is not run for the bans of feeds.",
+            "The jails for whose bans it runs, or `manual`, `escalation` or `flood`; an empty list \
+             means all. It does not run for bans by feeds.",
             Items(ITEMS_MAX, "a list of jails such as `[sshd]`", &["sshd"]);
         /// What gets its messages, unless `CrowdSec` does.
         hook: Hook = Hook::default() => section "";
         crowdsec: Option<PathBuf> = None,
             "A file with the `url`, `login` and `password` of a machine at CrowdSec's local API, as `cscli \
              machines add` writes it: bans become its alerts. `\"\"` for none.",
-            OptionalPath();
+            OptionalPath("/etc/ringfence/crowdsec.yaml");
     }
 }
 

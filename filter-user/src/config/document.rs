@@ -18,7 +18,7 @@ const OWN: &str = "my-jail";
 const HEAD: &str = "\
 # Configuration
 
-<!-- Written from filter-user/src/config by a test. UPDATE_DOCS=1 cargo test -p filter-user --test documents -->
+<!-- Written from the declarations of the settings by a test. UPDATE_DOCS=1 cargo test -p filter-user --test documents -->
 
 The daemon reads `/etc/ringfence/config.yml` and `conf.d/*.yml` beside it. As in Wazo's daemons, the files in
 `conf.d` come first, in alphabetical order, and the first file that sets a key wins. Lists are replaced as a
@@ -74,15 +74,15 @@ jails:
     bantime: 10m
 ```
 
-A name consists of small letters, digits and `-`. At most 64 jails of your own are possible. Options for the
-filter follow its name in brackets: `sshd[mode=aggressive]`.
+A name begins with a lower-case letter and has at most 32 lower-case letters, digits and `-`. At most 64 jails of
+your own are possible. Options for the filter follow its name in brackets: `sshd[mode=aggressive]`.
 
 Set `proven: true` only if the service uses TCP and only its server writes to the log. Without it, anybody could
 cause a ban of another address, with a forged datagram or a forged line. Such a ban therefore closes only what
 `unproven_scope` says.
 
-`ringfence test-log my-nginx FILE` shows what the jail makes of a log. `ringfence check-config` says whether its
-filter can be used.
+`ringfence test-log my-nginx FILE` shows which lines of a log the jail recognises. `ringfence check-config` says
+whether its filter can be used.
 ";
 
 impl Config {

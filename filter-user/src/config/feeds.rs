@@ -31,8 +31,8 @@ section! {
             Format();
         key_file: Option<PathBuf> = None,
             "A file whose first line is the key. APIBAN and CrowdSec get it in their own ways, any other \
-             server as `Authorization: Bearer KEY`. A line with a colon is sent as the header that it is.",
-            OptionalPath();
+             server as `Authorization: Bearer KEY`. A line with a colon is sent as a whole header.",
+            OptionalPath("/etc/ringfence/apiban.key");
         scope: Scope = Scope::Sip,
             "What a ban of an entry closes: `sip`, a name under `ports`, or `all`.",
             Scope(Rc::clone(scopes));
@@ -41,8 +41,8 @@ section! {
              often.",
             Time(Duration::from_secs(2)..=Duration::from_hours(7 * 24));
         expiry: Duration = Duration::from_hours(3 * 24),
-            "How long the entries stay banned after the list was last fetched. An entry that says itself \
-             when it ends does not stay longer.",
+            "How long the entries stay banned after the list was last fetched. An entry with an end of its \
+             own is never kept longer than that.",
             Time(Duration::from_mins(1)..=Duration::from_hours(90 * 24));
         dry_run: bool = false, "Fetch and check the list, but ban nothing.", Flag();
     }

@@ -39,21 +39,21 @@ section! {
             Text("a name", "ringfence");
         ca_file: Option<PathBuf> = None,
             "The certificate authorities of the servers; `\"\"` for those of the system.",
-            OptionalPath();
+            OptionalPath("/etc/ringfence/fleet-ca.pem");
         credentials_file: Option<PathBuf> = None,
             "The file with this host's credentials (`.creds`), readable by `fleet.user` only.",
-            OptionalPath();
+            OptionalPath("/etc/ringfence/fleet.creds");
         nkey_file: Option<PathBuf> = None,
             "The file with the seed of this host's NKey, readable by `fleet.user` only.",
-            OptionalPath();
+            OptionalPath("/etc/ringfence/fleet.nkey");
         user: String = "ringfence-fleet".to_owned(),
             "The user that `ringfence-fleet` runs as.",
             Word("a user such as `ringfence-fleet`");
         publish: Publish = Publish::Proven,
-            "Which bans of its jails this host shares: those whose source is `proven`, `all`, or `none`. Private \
-             addresses and networks of more than one customer are never shared.",
+            "Which bans by its jails this host shares: those whose source is `proven`, `all`, or `none`. Private \
+             addresses, and networks that several customers use, are never shared.",
             Choice(&Publish::ALL, Publish::as_str);
-        /// What counts of that which others share.
+        /// What this host accepts from the others.
         accept: FleetAccept = FleetAccept::default() => section "accept";
         cut: Vec<FleetHost> = Vec::new(),
             "Hosts whose bans do not count.",
@@ -69,7 +69,7 @@ impl Fleet {
 }
 
 section! {
-    /// What counts of that which others share.
+    /// What this host accepts from the others.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct FleetAccept(scopes) {
         proven: bool = Accept::default().proven,
@@ -86,20 +86,20 @@ section! {
             "The longest time of a ban by another host.",
             Time(Duration::from_mins(1)..=Duration::from_hours(7 * 24));
         rate: u32 = Accept::default().rate,
-            "How many bans a second count of one host in the long run. Forty seconds of them count at once.",
+            "The rate at which bans by one host are accepted. Up to forty seconds' worth may arrive at once.",
             Count(1..=10_000, "bans a second");
         most: u32 = Accept::default().most,
-            "How many bans of one host are in force at most.",
+            "The most bans by one host that can be in force.",
             Count(1..=1_000_000, "bans");
         total: u32 = Accept::default().total,
-            "How many bans of all hosts are in force at most.",
+            "The most bans by all hosts together that can be in force.",
             Count(1..=1_000_000, "bans");
         allows: bool = true,
             "Whether networks that the administrator of the fleet trusts are trusted here.",
             Flag();
         maintenance: Duration = Duration::ZERO,
             "The longest time for which the administrator of the fleet may close SIP here for maintenance, within \
-             24 hours; `0` for not at all.",
+             24 hours; `0` means never.",
             TimeOrZero(Duration::from_mins(1)..=::api::MAINTENANCE_MAX);
     }
 }

@@ -16,7 +16,7 @@ section! {
             "The directory for the control socket.",
             Path();
         bpffs: PathBuf = "/sys/fs/bpf/ringfence".into(),
-            "The directory on the BPF file system for the pinned program and maps. No other \
+            "The directory on the BPF file system for the pinned filter and its maps. No other \
              program may use it.",
             Path();
     }

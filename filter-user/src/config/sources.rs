@@ -35,7 +35,7 @@ section! {
         security_log: Option<PathBuf> = None,
             "The log file to which Asterisk writes its SECURITY level, plain or `[json]`; `\"\"` \
              for none. AMI supplies the same events.",
-            OptionalPath();
+            OptionalPath("/var/log/asterisk/security");
         /// Its manager interface.
         ami: AmiSource = AmiSource::default() => section "ami";
     }

@@ -171,8 +171,8 @@ section! {
     pub struct Flood {
         /// How many packets over its limit it may send.
         after: Limit = limit(100, 2000) => section "after"(
-            "How far over its limit a source may go before the program bans it. Only a source with a \
-             TCP connection or a known peer is banned in this way.",
+            "How many packets over its limit a source may send before the filter bans it. Only known \
+             peers and sources with a TCP connection are banned in this way.",
             PACKETS,
             "packets",
         );
@@ -199,7 +199,9 @@ impl Limit {
             Row { path: below(at, "rate"), doc: doc.to_owned(), value: Value::Rate(rate, unit) },
             Row {
                 path: below(at, "burst"),
-                doc: "How many may come at once before the rate applies.".to_owned(),
+                doc: format!(
+                    "The burst: how many {unit} may arrive at once before the rate applies."
+                ),
                 value: Value::Count(burst, 1..=most, unit),
             },
         ]

@@ -24,8 +24,8 @@ section! {
             "How many failures on an attacked account ban a source that made them.",
             Count(1..=100, "failures");
         maxaccounts: u32 = 0,
-            "Failures on this many different accounts ban a source, and then on each tenth as many more; 0 \
-             disables this.",
+            "Failures on this many different accounts ban a source, and again after each further tenth of \
+             that number; 0 disables this.",
             Count(0..=200, "accounts");
     }
 }

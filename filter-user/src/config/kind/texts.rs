@@ -140,12 +140,12 @@ impl Kind for Path<'_> {
     }
 
     fn expected(&self) -> String {
-        "an absolute path such as `/run/ringfence`".into()
+        format!("an absolute path such as `{}`", self.0.display())
     }
 }
 
-/// An absolute path, or an empty text for none.
-pub(crate) struct OptionalPath<'a>(pub(crate) &'a mut Option<PathBuf>);
+/// An absolute path, or an empty text for none; with an example.
+pub(crate) struct OptionalPath<'a>(pub(crate) &'a mut Option<PathBuf>, pub(crate) &'static str);
 
 impl Kind for OptionalPath<'_> {
     fn read(&mut self, node: &Node) -> Read<()> {
@@ -164,7 +164,7 @@ impl Kind for OptionalPath<'_> {
     }
 
     fn example(&self) -> Json {
-        Json::from("/var/log/asterisk/security")
+        Json::from(self.1)
     }
 }
 

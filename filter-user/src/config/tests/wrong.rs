@@ -229,12 +229,12 @@ const WRONG_VALUES: &[(&str, &str)] = &[
     ),
     (
         "paths: {state: var/lib}",
-        "`paths.state` is `var/lib`; expected an absolute path such as `/run/ringfence`",
+        "`paths.state` is `var/lib`; expected an absolute path such as `/var/lib/ringfence`",
     ),
     (
         "paths: {state: \"/a\\nb\"}",
         "`paths.state` is the text `\"/a\\nb\"`; expected an absolute path such as \
-             `/run/ringfence`",
+             `/var/lib/ringfence`",
     ),
 ];
 
