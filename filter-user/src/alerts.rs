@@ -1,4 +1,4 @@
-//! Alerts tell people what happens; actions tell programs about bans.
+//! Alerts report to people what happens; actions report bans to programs.
 //!
 //! ```text
 //! loop ─ facts, bans ─▶ watch ─▶ plan ─▶ message ─▶ way

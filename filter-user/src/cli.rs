@@ -219,7 +219,7 @@ pub enum Command {
     ///
     /// Each value is shown with its file and line. The filters that jails name are checked too.
     CheckConfig(CheckConfig),
-    /// List the problems that reduce protection, and how to solve each of them
+    /// List the problems that reduce protection, and how to solve each
     ///
     /// It checks the configuration, the daemon and its store, the interfaces, each source, Asterisk's logger.conf and
     /// manager.conf, the rotation of logs, sshd's ports, fail2ban's jails and the service. It exits with 1 if it finds

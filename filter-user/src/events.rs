@@ -1,4 +1,4 @@
-//! Tells listeners what happens. Telling never waits: a listener that does not keep up misses events, and learns
+//! Reports to listeners what happens. It never waits: a listener that does not keep up misses events, and learns
 //! how many.
 //!
 //! Must never wait for a listener.

@@ -1,4 +1,4 @@
-//! What happens, as the stream of events tells it.
+//! What happens, as the stream of events reports it.
 
 #[cfg(test)]
 use schemars::JsonSchema;

@@ -121,7 +121,7 @@ pub struct FleetReport {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct FleetMaintenance {
-    /// The server's stamp on it, in milliseconds since 1970, which tells one from another.
+    /// The server's stamp on it, in milliseconds since 1970, which distinguishes one from another.
     pub stamp: u64,
     /// For how many more seconds SIP is closed; 0 if there is no maintenance.
     pub seconds: u64,

@@ -235,11 +235,11 @@ pub enum EnforcementState {
 pub struct Interface {
     /// Its name.
     pub name: String,
-    /// Where the program runs: `native`, in the driver, or `generic`, in the network stack.
+    /// Where the filter runs: `native`, in the driver, or `generic`, in the network stack.
     pub mode: String,
     /// The same as `protected`.
     pub attached: bool,
-    /// Whether the program filters its packets.
+    /// Whether the filter sees its packets.
     pub protected: bool,
     /// Why not; null if it does.
     pub why: Option<String>,

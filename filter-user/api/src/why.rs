@@ -22,7 +22,7 @@ pub struct Why {
     pub dropped: bool,
     /// Whether anything is dropped; false if nothing is enforced, such as in a dry run.
     pub enforcing: bool,
-    /// Interfaces without the program, where nothing is dropped.
+    /// Interfaces without the filter, where nothing is dropped.
     pub unprotected: Vec<String>,
     /// How close each jail is to a ban of it; only jails that remember a failure of it.
     pub near: Vec<Near>,

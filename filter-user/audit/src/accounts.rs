@@ -163,7 +163,7 @@ fn weak_in_words(weak: &Weak<'_>) -> AuditFinding {
     let reason = if attack.is_some() {
         "strangers are guessing the password of this account now, and will find it"
     } else {
-        "guessers try such passwords first; whoever has it makes calls at your expense"
+        "guessers try such passwords first; anybody who has it makes calls at your expense"
     };
     AuditFinding {
         id: format!("sip-password/{}/{}", weakness.id(), part_of_id(&account.id)),
@@ -212,7 +212,7 @@ fn shared<'a>(accounts: &'a [Account]) -> Vec<AuditFinding> {
             id: format!("sip-password/shared/{}", part_of_id(&first.id)),
             severity: Severity::Warning,
             title: format!("{} have the same password", count(all.len(), "SIP account")),
-            reason: "whoever finds it for one account has the others too".to_owned(),
+            reason: "anybody who finds it for one account has the others too".to_owned(),
             evidence: vec![listed(all.iter().map(|one| one.shown()))],
             remedy: REMEDY.to_owned(),
             line: None,

@@ -138,7 +138,7 @@ const CONSUL: Remedy = Words(
     "in Consul's configuration: `\"bind_addr\": \"127.0.0.1\", \"client_addr\": \"127.0.0.1\"`; then `systemctl restart consul`",
 );
 const CONSUL_OPEN: &str =
-    "Consul tells strangers about every service, and takes changes without a password";
+    "Consul shows strangers every service, and takes changes without a password";
 const PHONED: Remedy = Paste(
     "let wazo-phoned answer only the networks of the phones; put your own in place of 192.168.0.0/16",
     "printf 'rest_api: {authorized_subnets: [192.168.0.0/16]}\\n' > /etc/wazo-phoned/conf.d/00-subnets.yml; systemctl restart wazo-phoned",
@@ -163,7 +163,7 @@ pub const SERVICES: &[Service] = &[
         22,
         &[Tcp],
         Note,
-        "whoever reaches it can guess passwords; the jail `sshd` bans those who do",
+        "anybody who reaches it can guess passwords; the jail `sshd` bans those who do",
         Paste(
             "admit keys alone, once your own key works",
             "printf 'PasswordAuthentication no\\n' > /etc/ssh/sshd_config.d/00-keys.conf; systemctl reload ssh",
@@ -190,7 +190,7 @@ pub const SERVICES: &[Service] = &[
         69,
         &[Udp],
         Warning,
-        "TFTP asks for no password: whoever guesses a name fetches the configuration of a phone, with its SIP password",
+        "TFTP asks for no password: anybody who guesses a name fetches the configuration of a phone, with its SIP password",
         Words(NO_BIND),
     ),
     Service {
@@ -201,7 +201,7 @@ pub const SERVICES: &[Service] = &[
             8667,
             &[Tcp],
             Warning,
-            "it asks for no password: whoever guesses a name fetches the configuration of a phone, with its SIP password",
+            "it asks for no password: anybody who guesses a name fetches the configuration of a phone, with its SIP password",
             PROVD,
         )
     },
@@ -233,7 +233,7 @@ pub const SERVICES: &[Service] = &[
         123,
         &[Udp],
         Note,
-        "it tells the time to the phones; an old one can be made to send much to a forged source",
+        "it gives the phones the time; an old one can be made to send much to a forged source",
         Words(
             "check that /etc/ntpsec/ntp.conf has `restrict default kod nomodify nopeer noquery limited`",
         ),
@@ -307,7 +307,7 @@ pub const SERVICES: &[Service] = &[
         "ami",
         5038,
         Critical,
-        "whoever has a password of AMI places calls and runs commands, and AMI is not encrypted",
+        "anybody who has a password of AMI places calls and runs commands, and AMI is not encrypted",
         Paste(
             "in /etc/asterisk/manager.conf, under [general]; then `asterisk -rx 'manager reload'`",
             "bindaddr = 127.0.0.1",
@@ -347,7 +347,7 @@ pub const SERVICES: &[Service] = &[
         "munin",
         4949,
         Warning,
-        "it tells strangers what the host does, without a password",
+        "it shows strangers what the host does, without a password",
         Paste(
             "in /etc/munin/munin-node.conf, in place of the line `host`; then `systemctl restart munin-node`",
             "host 127.0.0.1",
@@ -397,7 +397,7 @@ pub const SERVICES: &[Service] = &[
         25_672,
         &[Tcp],
         Critical,
-        "it joins RabbitMQ to a cluster: whoever has its cookie runs commands",
+        "it joins RabbitMQ to a cluster: anybody who has its cookie runs commands",
         Paste(
             "listen on loopback",
             "printf 'RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=\"-kernel inet_dist_use_interface {127,0,0,1}\"\\n' >> /etc/rabbitmq/rabbitmq-env.conf; systemctl restart rabbitmq-server",
@@ -419,7 +419,7 @@ pub const SERVICES: &[Service] = &[
         4369,
         &[Tcp],
         Warning,
-        "it tells strangers which programs of Erlang run, without a password",
+        "it shows strangers which programs of Erlang run, without a password",
         Paste(
             "listen on loopback",
             "systemctl edit --full epmd.socket  # ListenStream=127.0.0.1:4369",
@@ -449,7 +449,7 @@ pub const SERVICES: &[Service] = &[
         6379,
         &[Tcp],
         Critical,
-        "a database that asks for no password unless it is told to",
+        "a database that asks for no password unless it is configured to",
         Words(
             "`bind 127.0.0.1 ::1` in /etc/redis/redis.conf; then `systemctl restart redis-server`",
         ),
@@ -467,7 +467,7 @@ pub const SERVICES: &[Service] = &[
         111,
         &[Tcp, Udp],
         Warning,
-        "it tells strangers which services run, and can be made to send much to a forged source",
+        "it shows strangers which services run, and can be made to send much to a forged source",
         Paste(
             "unless the host serves NFS, stop it",
             "systemctl disable --now rpcbind.socket rpcbind.service",
@@ -478,7 +478,7 @@ pub const SERVICES: &[Service] = &[
         2375,
         &[Tcp],
         Critical,
-        "whoever reaches it is root on this host",
+        "anybody who reaches it is root on this host",
         Words("remove `-H tcp://` from Docker's options; then `systemctl restart docker`"),
     ),
 ];

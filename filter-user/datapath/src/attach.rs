@@ -326,7 +326,7 @@ fn reason(code: i32, does_xdp: Option<bool>, mtu: u32, name: &str) -> String {
              {then}"
         ),
         EINVAL => format!(
-            "its driver supports XDP, but not with this MTU ({mtu}) or so many queues ({error}): \
+            "its driver supports XDP, but not with this MTU ({mtu}) or this many queues ({error}): \
              use a smaller MTU, or {fewer}, {then}"
         ),
         _ => format!("its driver has refused ({error})"),
@@ -390,7 +390,7 @@ mod tests {
             (EOPNOTSUPP, Some(true), "offload"),
             (ENOSPC, Some(true), "queues"),
             (ERANGE, None, "an MTU of 9001"),
-            (EINVAL, None, "this MTU (9001) or so many queues"),
+            (EINVAL, None, "this MTU (9001) or this many queues"),
             (EIO, None, "has refused"),
         ] {
             let reason = reason(code, does_xdp, 9001, "eth0");

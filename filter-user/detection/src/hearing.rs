@@ -1,4 +1,4 @@
-//! Finds failures that are probably not recognised. It is told what the sources read, when and by which
+//! Finds failures that are probably not recognised. It gets what the sources read, when and by which
 //! rule, and returns findings.
 //!
 //! A parser can become outdated: a new version of Asterisk rewords a line, a level is switched off, or a

@@ -1,4 +1,5 @@
-//! What the hosts of a fleet tell each other: records enter, bans for this host leave, and the other way round.
+//! What the hosts of a fleet report to each other: records enter and bans for this host leave; its own bans enter and
+//! records for the others leave.
 //!
 //! ```text
 //! key, record ─ view ─▶ Change ─▶ daemon        local bans ─ own ─▶ Publish ─▶ key, record

@@ -1,4 +1,4 @@
-//! Tells `CrowdSec`'s local API what this host bans: as alerts with a decision each, and as decisions that are deleted.
+//! Reports what this host bans to `CrowdSec`'s local API: as alerts with a decision each, and as decisions that are deleted.
 //!
 //! Must never send what is not proven, what another list has banned, account names, or the password to a program of
 //! another user.

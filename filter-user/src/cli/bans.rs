@@ -32,7 +32,7 @@ pub struct Bans {
     /// Only the first N bans
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub limit: Option<u16>,
-    /// Only the bans of this host: none by feeds or by other hosts of the fleet
+    /// Only the bans that this host made: none by feeds or by other hosts of the fleet
     #[arg(long, conflicts_with = "limit")]
     pub own: bool,
     /// Print the bans as `ban --from` reads them

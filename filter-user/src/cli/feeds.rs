@@ -28,7 +28,7 @@ pub enum FeedsVerb {
     Test(FeedsTest),
     /// Use a list that was refused, or ban again what a feed lists
     ///
-    /// A list is refused if it has shrunk by half or covers more addresses than a /8 has. The bans of a feed stay
+    /// A list is refused if it has shrunk by half or covers more addresses than a /8 has. The bans by a feed stay
     /// lifted after `unban --all` or `unban --jail feed:NAME`.
     Confirm {
         /// The name of the feed

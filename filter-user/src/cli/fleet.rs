@@ -9,12 +9,12 @@ use super::Output;
 pub enum FleetVerb {
     /// Show the connection, and how many bans are shared and accepted
     Status(Output),
-    /// List the other hosts, with the bans of each that count here and those that do not
+    /// List the other hosts, with the bans by each that count here and those that do not
     Hosts(Output),
-    /// Lift the bans by a host, and accept none of it until it may join again
+    /// Lift the bans by a host, and accept none from it until it may join again
     ///
-    /// This holds for the host on which you type it, also after a restart. `ringfence-fleet cut HOST` cuts a host off for
-    /// all.
+    /// This applies to the host on which you type it, and lasts over restarts. `ringfence-fleet cut HOST` cuts a host off
+    /// from all.
     Cut {
         /// The name of the host, or `all`
         host: String,
@@ -22,7 +22,7 @@ pub enum FleetVerb {
         #[command(flatten)]
         output: Output,
     },
-    /// Accept the bans of a host again that was cut off
+    /// Accept again the bans by a host that was cut off
     Join {
         /// The name of the host, or `all`
         host: String,

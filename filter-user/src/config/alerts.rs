@@ -1,4 +1,4 @@
-//! The settings of alerts and actions: what is told to whom, and how.
+//! The settings of alerts and actions: what is reported to whom, and how.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Tells the listeners of events about bans, and about what has changed since the last look.
+//! Reports bans to the listeners of events, and what has changed since the last look.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -125,13 +125,13 @@ pub(super) const LABELLED: &[Metric] = &[
     },
     Metric {
         name: "ringfence_feed_packets",
-        help: "Packets that the bans of a feed matched since the start of the daemon",
+        help: "Packets that the bans by a feed matched since the start of the daemon",
         kind: Kind::Counter,
         samples: |page| of_feeds(page, |feed| Some(number(feed.packets))),
     },
     Metric {
         name: "ringfence_protected",
-        help: "Whether the packets of an interface are filtered, by the mode of the program (native or generic)",
+        help: "Whether the packets of an interface are filtered, by the mode of the filter (native or generic)",
         kind: Kind::Gauge,
         samples: |page| {
             let interfaces = page.snapshot.interfaces.iter();

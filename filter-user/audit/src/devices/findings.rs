@@ -177,7 +177,7 @@ fn of_values(inventory: &Inventory, places: &Places<'_>, examined: &mut Examined
             id: format!("device-password/{}/{part}/{}", field.name(), part_of_id(id)),
             severity: by_use(severity, field, devices),
             title,
-            reason: "whoever reaches the web page of a telephone can try it, and then read its SIP password"
+            reason: "anybody who reaches the web page of a telephone can try it, and then read its SIP password"
                 .to_owned(),
             evidence: vec![in_words(devices)],
             remedy: REMEDY.to_owned(),
@@ -269,7 +269,7 @@ fn inherited(places: &Places<'_>, examined: &mut Examined) {
         id: format!("device-password/{}/inherited", field.name()),
         severity: Severity::Note,
         title: format!("{number} telephones have the {} password of their template", field.name()),
-        reason: "whoever finds the password of one telephone has those of all with the same template; Wazo sets up \
+        reason: "anybody who finds the password of one telephone has those of all with the same template; Wazo sets up \
                  its own template like this"
             .to_owned(),
         evidence,
@@ -347,7 +347,7 @@ fn shared(inventory: &Inventory, examined: &mut Examined) {
             id: format!("device-password/{}/shared/{}", field.name(), part_of_id(&first.id)),
             severity: Severity::Warning,
             title,
-            reason: "whoever finds it for one has the others too".to_owned(),
+            reason: "anybody who finds it for one has the others too".to_owned(),
             evidence: group
                 .iter()
                 .take(DEVICES_MAX * 2)

@@ -1,4 +1,4 @@
-//! Learns how often events usually come, and tells whether the next one is overdue.
+//! Learns how often events usually come, and says whether the next one is overdue.
 
 use std::time::Duration;
 
