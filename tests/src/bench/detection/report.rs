@@ -133,9 +133,9 @@ impl Report {
             format!(
                 "## Guesses beyond the limit\n\n\
                  One source guesses passwords with SIPp, at a real Asterisk: over UDP, or over one connection. A cell \
-                 says how many guesses beyond the failures that lead to a ban were answered, as median [least-most] \
-                 of {} runs, and when the last one was, after the first packet; *all* if none was stopped. Wazo's jail for \
-                 fail2ban bans only UDP.\n\n{}\n",
+                 says how many more guesses were answered than the jail allows (median [least-most] of {} runs), and how \
+                 long after the first packet the last one was; *all* means that the guesser was never stopped. Wazo's \
+                 jail for fail2ban bans only UDP.\n\n{}\n",
                 guesses.summaries.first().map_or(0, |summary| summary.runs),
                 guesses.page()
             )
@@ -169,18 +169,19 @@ impl Report {
              A cell says after how many attempts the source was banned or throttled, which sources reported the \
              failures, and how many attempts were answered. fail2ban counts 10 failures within ten minutes with \
              its own jail, and 15 with Wazo's; Ringfence counts 15, or 10 accounts, and three calls to numbers that do \
-             not exist as one failure. *Ringfence, log* does not see what Asterisk answers, and *Ringfence, wire* reads \
+             not exist as one failure. *Ringfence, log* does not see Asterisk's answers, and *Ringfence, wire* reads \
              no log.\n\n\
              {}{}\n\
              ## Forgeries\n\n\
-             Each names an address that sent nothing, or is sent with the address of a stranger, who registers \
-             afterwards with the right password. Nobody named or imitated must be shut out.\n\n\
+             Each forgery either names an address that sent nothing, or uses the address of a stranger, who afterwards \
+             registers with the right password. Neither may be shut out.\n\n\
              {}{}\n\
              {guesses}\
              ## Others\n\n\
-             A phone registered every second meanwhile.\n\n\
+             Meanwhile, a phone registered every second. The addresses that were banned without an attack are the \
+             victims that the forgeries above name.\n\n\
              | | failed registrations | banned without an attack |\n|---|---|---|\n{phones}\n\
-             `cargo xtask bench week` shows slower attacks, and a week of good traffic.\n",
+             `cargo xtask bench week` shows slower attacks, and a week of legitimate traffic.\n",
             GAP.as_millis(),
             self.versions.join(", "),
             head("attack"),
