@@ -60,7 +60,7 @@ pub struct ActiveSource {
     pub last: String,
     /// Its failures that were passed to a jail while it is remembered.
     pub failures: u64,
-    /// The class of the last of them; null if there is none. This field and the next two are of the same failure.
+    /// The class of the last failure; null if there is none. This field and the next two are of the same failure.
     pub class: Option<String>,
     /// The account, which an attacker chose.
     pub account: Option<String>,
@@ -98,6 +98,6 @@ pub struct ActiveAccount {
     pub failures: u64,
     /// The sources that they come from.
     pub sources: u64,
-    /// The time of the last of them.
+    /// The time of the last failure.
     pub last: String,
 }

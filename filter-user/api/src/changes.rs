@@ -58,7 +58,7 @@ pub struct Replaced {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct BannedMany {
-    /// How many of them are in force now.
+    /// How many of the bans are in force now.
     pub banned: u64,
     /// Those that are not, in the order of the request.
     pub refused: Vec<Refused>,
@@ -112,7 +112,7 @@ pub struct Lifted {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct TakenOver {
-    /// How many of them are in force now.
+    /// How many of the bans are in force now.
     pub entered: u64,
     /// The number of refused bans, by reason.
     pub refused: BTreeMap<String, u64>,

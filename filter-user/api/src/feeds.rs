@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Feeds {
-    /// Each of them, by name.
+    /// Each feed, by name.
     pub feeds: Vec<FeedRow>,
     /// Whether their bans drop packets; false if nothing is enforced, such as in a dry run.
     pub enforcing: bool,

@@ -93,7 +93,7 @@ pub struct FleetReport {
     pub problem: Option<String>,
     /// How many bans this host shares.
     pub shared: u64,
-    /// How many changes of them are not written yet.
+    /// How many changes of these bans are not written yet.
     pub behind: u64,
     /// How many bans were not shared because there are too many.
     pub held_back: u64,
@@ -182,9 +182,9 @@ pub struct FleetSettings {
     pub longest: u64,
     /// How many bans a second one host may share in the long run.
     pub rate: u32,
-    /// How many bans of one host are in force at most.
+    /// The most bans by one host that can be in force.
     pub most: u32,
-    /// How many bans of all hosts are in force at most.
+    /// The most bans by all hosts together that can be in force.
     pub total: u32,
     /// Whether the networks that the fleet trusts are trusted here.
     pub allows: bool,
@@ -235,7 +235,7 @@ pub struct FleetBan {
     pub seconds: u64,
 }
 
-/// What became of them.
+/// What became of the bans.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct FleetTaken {

@@ -87,7 +87,7 @@ pub struct JailTotal {
     pub failures: u64,
     /// The bans that it decided on.
     pub bans: u64,
-    /// When the first of them was counted; null if there is none.
+    /// When the first of these was counted; null if there is none.
     pub since: Option<String>,
 }
 
@@ -117,6 +117,6 @@ pub struct Attacked {
     pub failures: u64,
     /// The sources that they come from.
     pub sources: u64,
-    /// The time of the last of them.
+    /// The time of the last failure.
     pub last: String,
 }

@@ -176,7 +176,7 @@ pub struct Essential {
     pub ssh_sessions: Vec<IpAddr>,
     /// Bans that were not made since the start, because the address is essential, trusted or the host's own.
     pub prevented: u64,
-    /// The last of them; null if there is none.
+    /// The last ban that was not made; null if there is none.
     pub last: Option<Prevented>,
 }
 
@@ -188,13 +188,13 @@ pub struct Prevented {
     pub address: IpAddr,
     /// What it is, such as `a default gateway` or `trusted`.
     pub is: String,
-    /// The jail that would have made the last of them, or `flood`.
+    /// The jail that would have made the last ban, or `flood`.
     pub jail: String,
     /// The failures that would have led to the bans.
     pub failures: u64,
     /// The number of bans.
     pub bans: u64,
-    /// When the last of them would have begun.
+    /// When the last ban would have begun.
     pub last: String,
 }
 
@@ -421,7 +421,7 @@ pub struct Rule {
     pub name: String,
     /// Lines or events that matched it, including those before the daemon's start.
     pub hits: u64,
-    /// When the last of them was read; null if none was.
+    /// When the last one was read; null if none was.
     pub last: Option<String>,
 }
 
@@ -431,7 +431,7 @@ pub struct Rule {
 pub struct Unparsed {
     /// Their number.
     pub lines: u64,
-    /// When the last of them was read; null if none was.
+    /// When the last one was read; null if none was.
     pub last: Option<String>,
     /// One sample of each form, the newest first.
     pub samples: Vec<Sample>,
@@ -445,7 +445,7 @@ pub struct Sample {
     pub line: String,
     /// The number of lines of the same form.
     pub lines: u64,
-    /// When the last of them was read.
+    /// When the last of these lines was read.
     pub last: String,
 }
 

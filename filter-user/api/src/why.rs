@@ -170,7 +170,7 @@ pub struct NotCounted {
     pub known: u32,
     /// Unproven failures of a jail whose `unproven_scope` is `none`.
     pub unproven: u32,
-    /// The time of the last of them.
+    /// The time of the last failure that did not count.
     pub last: String,
 }
 
@@ -244,9 +244,9 @@ pub struct Packets {
 pub struct History {
     /// Their number.
     pub bans: u64,
-    /// How many of them had enough proven failures.
+    /// How many of the bans had enough proven failures.
     pub proven: u64,
-    /// When the last of them began.
+    /// When the last ban began.
     pub last: String,
     /// The same, by jail.
     pub jails: Vec<JailHistory>,
@@ -260,8 +260,8 @@ pub struct JailHistory {
     pub jail: Option<String>,
     /// Their number.
     pub bans: u64,
-    /// How many of them had enough proven failures.
+    /// How many of the bans had enough proven failures.
     pub proven: u64,
-    /// When the last of them began.
+    /// When the last ban began.
     pub last: String,
 }
