@@ -35,8 +35,8 @@ const SECOND: u64 = 1_000_000_000;
 /// Requests with a nonce that pass: several phones behind one address that register at once.
 const ANSWERS: Gcra = Gcra { interval: SECOND / 20, tolerance: 2 * SECOND };
 
-/// The same over TCP, where nobody needs more than one, as a power of two by which they pass more slowly.
-const FEWER_OVER_TCP: u64 = 4;
+/// Over TCP nobody needs more than one, so the time between them is sixteen times as long: shifted by 1 << 2.
+const SLOWER_OVER_TCP: u64 = 2;
 
 /// The longest segment that passes as an answer, in bytes: what one packet of Ethernet has room for. A longer one was
 /// put together by the host, or has several messages.
@@ -117,7 +117,7 @@ fn passes<T: Tables + ?Sized>(
     }
     let tcp = packet::tcp_bit(words);
     // Shifts instead of branches, of each of which the verifier would follow both ways to the end.
-    let longest = ANSWER_MAX << ((1 - tcp) << 3);
+    let longest = ANSWER_MAX << ((tcp ^ 1) << 3);
     if dropped & (payload.end.wrapping_sub(payload.start) > longest) {
         return None;
     }
@@ -143,7 +143,7 @@ fn passes<T: Tables + ?Sized>(
                 if !wire::is_ack(first) {
                     wire::await_reply(&record, &message);
                 }
-                let interval = ANSWERS.interval << (tcp * FEWER_OVER_TCP);
+                let interval = ANSWERS.interval << (tcp << SLOWER_OVER_TCP);
                 let answers = Gcra { interval, ..ANSWERS };
                 let passes = dropped && answers.take(&record.bucket(), now);
                 return passes.then_some(Reason::Answered);
@@ -153,7 +153,7 @@ fn passes<T: Tables + ?Sized>(
     }
     // Who has sent a request without a response sends it again, and gets the same response. TCP sends it again itself,
     // until there is room for it.
-    if dropped & (tcp == 0) { retried(packet, payload, hash, guesses, tables) } else { None }
+    if dropped && tcp == 0 { retried(packet, payload, hash, guesses, tables) } else { None }
 }
 
 /// The buckets of a source by its hash: of the messages that are looked at, of the retransmissions that pass, and of

@@ -226,7 +226,7 @@ fn connections() -> Vec<Case> {
         let neighbour = if source == V4 { "192.0.2.67" } else { "2001:db8::67" };
         let of_neighbour = limited(1).challenge(neighbour, NONCE);
         let other = limited(1).challenge(source, "another");
-        cases.extend([
+        cases.extend(vec![
             row("an answer over the limit of its connection", &answer, &challenged(0), Answered),
             row("of its source", &answer, &challenged(1), Answered),
             row("of its network", &answer, &challenged(2), Answered),
