@@ -281,6 +281,7 @@ fn jails_of_the_administrators_own() {
     for (text, says) in [
         ("jails: {sshh: {maxretry: 3}}", "1:9: unknown key `jails.sshh`; did you mean `sshd`?"),
         ("jails: {web: {log: [/x]}}", &unknown),
+        ("jails: {web: {}}", &unknown),
         (
             "jails: {web: {filter: x, lg: [/x]}}",
             "1:26: unknown key `jails.web.lg`; did you mean `log`?",
