@@ -32,7 +32,7 @@ const PROBE: &str = "OPTIONS sip:127.0.0.1 SIP/2.0\r\n\
 pub const HTTP_PORT: u16 = 5039;
 
 /// The transport for SIP over TLS.
-const TLS: &str = "[transport-tls]\ntype = transport\nprotocol = tls\nbind = 0.0.0.0:5061\n\
+const TLS: &str = "[transport-tls@FAMILY@]\ntype = transport\nprotocol = tls\nbind = @ANY@:5061\n\
     cert_file = @DIR@/etc/tls.pem\npriv_key_file = @DIR@/etc/tls.key\nmethod = tlsv1_2\n";
 
 /// The options of an instance.
@@ -307,7 +307,9 @@ impl InstanceDirectory {
         };
         let tls = if options.tls {
             self.make_certificate()?;
-            fill(TLS, &[("DIR", &dir)])
+            let transport =
+                |family, any| fill(TLS, &[("FAMILY", family), ("ANY", any), ("DIR", &dir)]);
+            transport("4", "0.0.0.0") + &transport("6", "[::]")
         } else {
             String::new()
         };

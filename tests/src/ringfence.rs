@@ -121,7 +121,7 @@ impl Config {
             "interfaces: [{interfaces}]\n\
              mode: {mode}\n\
              trusted: [{trusted}]\n\
-             sip: {{udp: [5060], tcp: [5060]}}\n\
+             sip: {{udp: [5060], tcp: [5060, 5061]}}\n\
              limits:\n  register: {{rate: {rate}/s, burst: {burst}}}\n\
              {signatures}\
              jails:\n  asterisk-wazo: {{enabled: true, maxretry: {maxretry}, \

@@ -257,7 +257,7 @@ fn every_listener_is_found_and_none_is_invented() {
     assert_eq!(findings(&audit), FINDINGS, "{audit:#}");
     let first = &audit["findings"][0];
     assert_eq!(first["id"], "sip-unknown/udp/5160");
-    assert_eq!(first["line"], "sip: {udp: [5060, 5160], tcp: [5060]}");
+    assert_eq!(first["line"], "sip: {udp: [5060, 5160], tcp: [5060, 5061]}");
     let postgresql = listeners.iter().find(|one| one["port"] == 5432).unwrap();
     assert_eq!(postgresql["guards"], json!(["the filter: bans only"]));
 

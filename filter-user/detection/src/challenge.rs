@@ -8,9 +8,11 @@
 //!
 //! Must never grow without a bound.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::clock::KernelTime;
 use crate::failure::{Attempt, Class, Verdict};
@@ -39,7 +41,7 @@ pub struct Challenges {
     /// In the order in which they were sent.
     waiting: VecDeque<Waiting>,
     /// By address and Call-ID, the numbers of those that are neither answered nor reported as failures.
-    open: HashMap<IpAddr, HashMap<Box<str>, VecDeque<u64>>>,
+    open: BTreeMap<IpAddr, HashMap<Box<str>, VecDeque<u64>>>,
     /// The packets that were reported as failures of a class, and whose challenge is about to be reported.
     expected: VecDeque<(KernelTime, IpAddr, Box<str>, Class)>,
     /// Several sources may report one challenge.
@@ -69,7 +71,7 @@ impl Default for Challenges {
         Self {
             patience: PATIENCE,
             waiting: VecDeque::new(),
-            open: HashMap::new(),
+            open: BTreeMap::new(),
             expected: VecDeque::new(),
             join: Join::default(),
             next: 0,
@@ -131,6 +133,15 @@ impl Challenges {
             _ => {}
         }
         None
+    }
+
+    /// Closes all challenges of a network, from which somebody has answered one for the first time.
+    pub fn forgive(&mut self, network: IpNet) {
+        let open = self.open.range(network.network()..=network.broadcast());
+        let open: Vec<IpAddr> = open.map(|(address, _)| *address).collect();
+        for address in open {
+            self.open.remove(&address);
+        }
     }
 
     /// Whether an open challenge of this address and Call-ID went to an address that is proven: over TCP.
@@ -296,6 +307,32 @@ mod tests {
             challenges.observe(&success, REPORTER, at(n * 31_999 + 5));
         }
         assert_eq!(unanswered(&mut challenges, 10_000_000), 0);
+    }
+
+    #[test]
+    fn challenges_of_a_network_are_forgiven_together() {
+        for (network, counted) in [
+            ("2001:db8::/64", 3),
+            ("2001:db8::1/128", 4),
+            ("2001:db8::/63", 2),
+            ("192.0.2.66/32", 4),
+            ("192.0.2.64/30", 4),
+            ("192.0.2.0/26", 5),
+        ] {
+            let mut challenges = Challenges::default();
+            for address in [
+                "192.0.2.66",
+                "2001:db8::1",
+                "2001:db8::ffff:ffff:ffff:ffff",
+                "2001:db8:0:1::",
+                "::",
+            ] {
+                let address = address.parse().unwrap();
+                challenges.observe(&Attempt { address, ..challenge("a") }, REPORTER, at(0));
+            }
+            challenges.forgive(network.parse().unwrap());
+            assert_eq!(unanswered(&mut challenges, 60_000), counted, "{network}");
+        }
     }
 
     #[test]

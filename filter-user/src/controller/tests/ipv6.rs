@@ -49,6 +49,38 @@ fn is_dropped(controller: &Controller<NoKernel>, address: IpAddr) -> bool {
     bans.contains_key(&address) || longest.is_some_and(|entry| !entry.ends.is_empty())
 }
 
+/// The phones of a site come back over TLS, where they share a limit of bytes, so that their answers are late.
+#[test]
+fn the_first_success_of_a_phone_forgives_the_challenges_of_its_site() {
+    let of = |address: IpAddr, verdict| Attempt {
+        transport: Some(Transport::Tls),
+        proven: true,
+        answered: verdict == Verdict::Success,
+        session: Some(address.to_string()),
+        account: Some(address.to_string()),
+        ..Attempt::new(verdict, Class::Challenge, address)
+    };
+    // Which phone succeeds, and whether it was known before; then whether the others' challenges count.
+    for (phone, was_known, banned) in [
+        (host(1, 1), false, false),
+        (host(1, 1), true, true),
+        (host(1, 99), false, false),
+        (host(2, 1), false, true),
+    ] {
+        let mut controller = controller();
+        if was_known {
+            controller.observe(&of(phone, Verdict::Success), 0, JAIL, at(0));
+        }
+        for n in 1..=20 {
+            controller.observe(&of(host(1, n), Verdict::Ignored), 0, JAIL, at(0));
+        }
+        controller.observe(&of(phone, Verdict::Success), 0, JAIL, at(1));
+        controller.handle_timeout(at(40));
+        let expected: &[&str] = if banned { &["2001:db8:0:1::/64"] } else { &[] };
+        assert_eq!(networks(&mut controller), expected, "{phone} {was_known}");
+    }
+}
+
 #[test]
 fn a_failure_each_of_fifteen_addresses_bans_their_network() {
     for (is_proven, scope) in [(false, "sip"), (true, "all")] {
