@@ -4,7 +4,7 @@
 //! recording through the parser of its row.
 
 use crate::failure::Class;
-use crate::parse::{Function, ami, asterisk, provd, security, sshd};
+use crate::parse::{self, Function, ami, asterisk, security};
 
 /// The source that reads Asterisk's NOTICE log.
 pub const NOTICE: &str = "asterisk-notice";
@@ -128,7 +128,7 @@ const OF_ASTERISK: ByFilter =
     ByFilter { class: Class::WrongCredential, proven: false, needs_witness: true };
 
 /// Every built-in source.
-pub const SOURCES: [Source; 5] = [
+pub const SOURCES: &[Source] = &[
     Source {
         name: NOTICE,
         jail: ASTERISK_JAIL,
@@ -187,7 +187,7 @@ pub const SOURCES: [Source; 5] = [
         name: SSHD,
         jail: "sshd",
         reads: Reads::Sshd,
-        parser: Parser::Lines(sshd::parse, sshd::RULES),
+        parser: Parser::Lines(parse::sshd::parse, parse::sshd::RULES),
         filters: &[Filter { name: "sshd", mode: Some("normal") }],
         takes_filter: true,
         // sshd uses TCP, and only it writes to its log.
@@ -209,7 +209,7 @@ pub const SOURCES: [Source; 5] = [
             default: "/var/log/wazo-provd-fail2ban.log",
             doc: "The security log of wazo-provd.",
         }),
-        parser: Parser::Lines(provd::parse, provd::RULES),
+        parser: Parser::Lines(parse::provd::parse, parse::provd::RULES),
         filters: &[Filter { name: "wazo-provd", mode: None }],
         takes_filter: true,
         by_filter: ByFilter { class: Class::Provisioning, proven: false, needs_witness: false },
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn every_source_finds_the_failures_that_were_recorded_of_it() {
-        for Source { name, parser, tested, .. } in SOURCES {
+        for &Source { name, parser, tested, .. } in SOURCES {
             let Tested { recording, attacker, failures, .. } = tested;
             let recording = file(&format!("filter-user/tests/fixtures/{recording}"));
             let attempts = attempts(parser, &recording);
@@ -358,7 +358,8 @@ mod tests {
         let unique = |names: &[&str], of: &str| {
             assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{of}: {names:?}");
         };
-        unique(&SOURCES.map(|source| source.name), "the names of the sources");
+        let names: Vec<&str> = SOURCES.iter().map(|source| source.name).collect();
+        unique(&names, "the names of the sources");
         let filters = SOURCES.iter().flat_map(|source| source.filters);
         unique(
             &filters.map(|filter| filter.name).collect::<Vec<_>>(),

@@ -165,7 +165,7 @@ impl Sources {
             look,
             found,
         };
-        for row in &SOURCES {
+        for row in SOURCES {
             let jail = config.jails.get(row.jail);
             // Asterisk's sources are also read if their jail is off, because they are compared with each
             // other.

@@ -170,7 +170,7 @@ fn what_bans_beside_and_what_does_not_start_is_named() {
     let said = |command: &[&str]| match command[0] {
         "systemctl" => Some("disabled\n".to_owned()),
         _ => Some(
-            "Status\n|- Number of jail: 3\n`- Jail list:\tasterisk-wazo, nginx, sshd\n".to_owned(),
+            "Status\n|- Number of jail: 3\n`- Jail list:\tasterisk-wazo, apache, sshd\n".to_owned(),
         ),
     };
     let host = Host { ask: said, ..host(&etc) };

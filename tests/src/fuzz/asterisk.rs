@@ -10,6 +10,7 @@ use filter_user::failure::{ACCOUNT_MAX, Attempt, Verdict};
 use filter_user::parse::asterisk::{parse, parse_undecided};
 use filter_user::parse::dates::DateFormat;
 use filter_user::parse::{Parser, Reader, Said, provd, security, sshd};
+use filter_user::register::{self, SOURCES, Source};
 
 /// The true source of all lines.
 const TRUE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 66));
@@ -304,6 +305,14 @@ fn any_line(line: &[u8]) {
         assert!(!attempt.proven, "nothing in the NOTICE log is");
         assert!(attempt.account.is_none_or(|account| account.len() <= ACCOUNT_MAX));
         assert!(!attempt.rivals.contains(&attempt.address));
+    }
+    for Source { name, parser, .. } in SOURCES {
+        if let register::Parser::Lines(parse, rules) = parser
+            && let Some(attempt) = parse(line)
+        {
+            assert!(rules.contains(&attempt.rule), "{name}: {}", attempt.rule);
+            assert!(attempt.account.is_none_or(|account| account.len() <= ACCOUNT_MAX), "{name}");
+        }
     }
 }
 

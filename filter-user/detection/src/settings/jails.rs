@@ -44,7 +44,7 @@ pub const RESERVED: [&str; 5] = [MANUAL, ESCALATION, FLOOD, FLEET, UNKNOWN];
 
 /// The built-in jails with their defaults: Wazo's own from `etc/fail2ban/jail.d/wazo.conf` of
 /// `xivo-config`, for `sshd` Debian's, for `recidive` those of fail2ban's `jail.conf`.
-static BUILT_IN: [BuiltIn; 4] = [
+static BUILT_IN: &[BuiltIn] = &[
     BuiltIn {
         name: "asterisk-wazo",
         number: 0,

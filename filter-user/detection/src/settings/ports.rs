@@ -184,6 +184,9 @@ impl PortClasses {
     /// The scope that closes the provisioning of phones.
     pub const PROVISIONING: Scope = Scope::Ports(2);
 
+    /// The scope that closes HTTP.
+    pub const HTTP: Scope = Scope::Ports(3);
+
     /// The classes, each with the scope that closes it.
     pub fn iter(&self) -> impl Iterator<Item = (Scope, &PortClass)> {
         (1..).map(Scope::Ports).zip(&self.0)
@@ -321,6 +324,7 @@ mod tests {
         }
         assert_eq!(ports.scope("ssh"), Ok(PortClasses::SSH));
         assert_eq!(ports.scope("provisioning"), Ok(PortClasses::PROVISIONING));
+        assert_eq!(ports.scope("http"), Ok(PortClasses::HTTP));
         assert_eq!(
             ports.scope("shh").unwrap_err(),
             "there is no scope `shh`; use `sip`, `ssh`, `provisioning`, `http`, `throttle` or `all`"
