@@ -25,6 +25,7 @@ mod maintenance;
 mod manual;
 mod metrics;
 mod networks;
+mod of_host;
 mod of_source;
 mod orders;
 pub(crate) mod past;
@@ -40,6 +41,7 @@ mod totals;
 mod tuned;
 mod uncounted;
 mod why;
+mod width;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

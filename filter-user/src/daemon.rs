@@ -8,10 +8,13 @@
 
 mod alerts;
 mod answer;
+mod asks;
+mod clients;
 mod feeds;
 mod findings;
 mod geo;
 pub mod http;
+mod inbox;
 mod last_interfaces;
 mod logins;
 mod notify;

@@ -14,11 +14,7 @@ use std::sync::Arc;
 
 use api::ActionEvent;
 
-use super::kept::{self, Kept};
-
-/// The most events, and the most of their bytes.
-pub(super) const EVENTS_MAX: u64 = 100_000;
-pub(super) const BYTES_MAX: u64 = 128 << 20;
+use super::kept::{self, BYTES_MAX, EVENTS_MAX, Kept, Rest};
 
 /// The most bytes that wait to be written.
 const BUFFER_MAX: usize = 4 << 20;
@@ -252,16 +248,6 @@ impl Backlog {
         (self.file, self.begin, self.end) = (None, 0, 0);
         std::mem::take(&mut self.in_file)
     }
-}
-
-/// All that a backlog has.
-#[derive(Debug)]
-pub(super) struct Rest {
-    pub(super) file: Option<Arc<File>>,
-    pub(super) begin: u64,
-    pub(super) end: u64,
-    pub(super) events: u64,
-    pub(super) lines: Vec<u8>,
 }
 
 /// The events of the first lines, at most this many, and the length and number of the lines.

@@ -9,13 +9,16 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use api::ActionEvent;
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
-use super::backlog::{BYTES_MAX, EVENTS_MAX, Rest};
+/// The most events that wait outside memory, and the most of their bytes.
+pub(super) const EVENTS_MAX: u64 = 100_000;
+pub(super) const BYTES_MAX: u64 = 128 << 20;
 
 /// Another number is another format, which is not read.
 const FORMAT: u32 = 1;
@@ -37,6 +40,16 @@ struct Head {
     format: u32,
     events: u64,
     lost: u64,
+}
+
+/// The events of a backlog: those in a file without a name, and the lines after them.
+#[derive(Debug)]
+pub(super) struct Rest {
+    pub(super) file: Option<Arc<File>>,
+    pub(super) begin: u64,
+    pub(super) end: u64,
+    pub(super) events: u64,
+    pub(super) lines: Vec<u8>,
 }
 
 /// Events in a file that no longer has a name.

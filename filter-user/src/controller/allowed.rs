@@ -9,7 +9,8 @@ use log::{info, warn};
 use serde::{Deserialize, Serialize};
 
 use super::bans::lifting::Which;
-use super::manual::{MAPPED, WIDEST, may_be_kept};
+use super::manual::may_be_kept;
+use super::width::{WIDEST, is_too_wide};
 use super::{Controller, show};
 use crate::clock::{KernelTime, Moment, Now};
 use crate::datapath::Datapath;
@@ -128,10 +129,7 @@ impl<D: Datapath> Controller<D> {
         now: KernelTime,
     ) -> Result<AllowChanged, String> {
         let network = network.trunc();
-        let is_wide = network.prefix_len() < WIDEST
-            || IpNet::V6(MAPPED).contains(&network)
-            || network.contains(&IpNet::V6(MAPPED));
-        if is_wide {
+        if is_too_wide(network) {
             return Err(format!(
                 "{network} is too wide; the widest network that can be allowed is a /{WIDEST}"
             ));

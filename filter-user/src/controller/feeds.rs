@@ -17,8 +17,8 @@ use api::FeedState;
 use ipnet::IpNet;
 use log::warn;
 
-use super::manual::{MAPPED, WIDEST};
 use super::of_source::is_address;
+use super::width::is_too_wide;
 use super::{Controller, show};
 use crate::ban::{ADOPTED, Ban, Entry, FEEDS_MAX, Key, Origin};
 use crate::clock::KernelTime;
@@ -411,9 +411,7 @@ impl<D: Datapath> Controller<D> {
         known: &mut KnownPeers,
         now: KernelTime,
     ) -> Result<Vec<IpNet>, Spared> {
-        let has_mapped =
-            network.contains(&IpNet::V6(MAPPED)) || IpNet::V6(MAPPED).contains(&network);
-        if network.prefix_len() < WIDEST || has_mapped {
+        if is_too_wide(network) {
             return Err(Spared::TooWide);
         }
         if self.feeds.lifted.contains_key(&network) || self.feeds.lifted_inside.contains(network) {

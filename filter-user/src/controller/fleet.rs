@@ -21,6 +21,7 @@ use log::{info, warn};
 
 use super::feeds::{KnownPeers, Spared};
 use super::fleet_maintenance::FromFleet;
+use super::of_host::host_of;
 use super::{Controller, show};
 use crate::ban::{Ban, Entry, Key, Origin};
 use crate::clock::KernelTime;
@@ -105,19 +106,6 @@ impl Fleet {
     fn begin_to_sweep(&mut self, is_round: bool) {
         let is_round = is_round || self.sweep.as_ref().is_some_and(|sweep| sweep.is_round);
         self.sweep = Some(Sweep { behind: None, is_round });
-    }
-}
-
-/// The host in the reason of a ban.
-fn host_of(entry: &Entry) -> Option<&str> {
-    entry.reason.split_once(": ").map(|(host, _)| host)
-}
-
-/// Whether a ban is of the host that the name of a jail ends with, if it names one.
-pub(super) fn is_of(entry: &Entry, jail: &str) -> bool {
-    match jail.split_once(':') {
-        Some((_, host)) if entry.ban.origin == Origin::Fleet => host_of(entry) == Some(host),
-        Some(_) | None => true,
     }
 }
 

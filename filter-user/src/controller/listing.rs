@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use api::{BANS_MAX, BanKind, BanOrder, BanPlace, BanRow, BansPage, BansQuery, Refusal};
 
-use super::fleet::is_of;
+use super::of_host::is_of;
 use super::{Controller, show};
 use crate::ban::{Entry, Key, Origin};
 use crate::clock::{KernelTime, Moment};

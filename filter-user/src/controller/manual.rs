@@ -1,17 +1,18 @@
 //! Manual bans and unbans.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use api::{
     Banned, Durability, EXCEPT_MAX, ErrorId, Lifted, NO_REASON, Refusal, Replaced, TEXT_MAX, Unban,
 };
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::IpNet;
 use log::info;
 
 use super::bans::lifting::{self, NAMED, Ticket, Which};
 use super::of_source::is_address;
+use super::width::{WIDEST, is_too_wide};
 use super::{Controller, show};
 use crate::ban::{Ban, Entry, Origin};
 use crate::clock::KernelTime;
@@ -21,14 +22,6 @@ use crate::duration;
 use crate::escalation::Pardon;
 use crate::log_budget::MANUAL;
 use crate::report::shown_text;
-
-/// The shortest prefix that can be banned manually, so that a typing mistake does not close the host to
-/// everybody.
-pub(super) const WIDEST: u8 = 8;
-
-/// The network of IPv4 in the maps of networks. An IPv6 network around it would include all of IPv4.
-pub(super) const MAPPED: Ipv6Net =
-    Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
 
 /// The most bans inside a network that are counted when only the network's own ban is lifted.
 const INSIDE_COUNTED: usize = 1000;
@@ -162,10 +155,7 @@ impl<D: Datapath> Controller<D> {
         if let Some(who) = self.protected.reason(network) {
             return Err(conflict(format!("{} is never banned: it is {who}", show(network))));
         }
-        if network.prefix_len() < WIDEST
-            || IpNet::V6(MAPPED).contains(&network)
-            || network.contains(&IpNet::V6(MAPPED))
-        {
+        if is_too_wide(network) {
             let why = "is too wide; the widest network that can be banned is a";
             return Err(format!("{network} {why} /{WIDEST}").into());
         }

@@ -3,7 +3,7 @@
 use api::{Answer, ErrorId, Refusal, Reply, Request};
 use log::info;
 
-use super::server::Question;
+use super::inbox::Question;
 use crate::controller::Controller;
 use crate::datapath::Datapath;
 use crate::log_budget::MANUAL;

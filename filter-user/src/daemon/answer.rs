@@ -11,7 +11,7 @@ use api::{
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::server::Question;
+use super::inbox::Question;
 use crate::clock::Rfc3339;
 use crate::controller::{Answered, Asker, Controller, Ticket, show};
 use crate::datapath::Kernel;

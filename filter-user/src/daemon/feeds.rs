@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use log::info;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::server::Question;
+use super::inbox::Question;
 use crate::clock::Rfc3339;
 use crate::config::Config;
 use crate::controller::{Controller, FeedHealth};

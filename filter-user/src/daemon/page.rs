@@ -15,9 +15,9 @@ use api::{
 use hyper::header::{COOKIE, HeaderMap};
 use percent_encoding::percent_decode_str;
 
+use super::asks::Asks;
 use super::http::{Author, Page};
 use super::logins::{LOGIN, Logins};
-use super::server::Asks;
 use super::tokens::Tokens;
 use crate::page::traffic::Range;
 use crate::page::{self, View};

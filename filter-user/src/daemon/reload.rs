@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::geo::Geo;
-use super::server::Question;
+use super::inbox::Question;
 use super::trial::Trial;
 use super::{Outlook, settings};
 use crate::config::{Config, Loaded};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use api::{Answer, Confirmed, Reply, Request};
 use log::{info, warn};
 
+use super::inbox::Question;
 use super::reload::Reloads;
-use super::server::Question;
 use crate::clock::KernelTime;
 use crate::config::Config;
 use crate::confirmation::{CONFIRM, Confirmation};

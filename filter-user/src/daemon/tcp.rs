@@ -17,9 +17,10 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use super::asks::{Asks, LISTENERS_OF_OTHERS};
+use super::clients::Clients;
 use super::http::{self, Author, Backend, Needs, PATIENCE, Page};
 use super::page::Pages;
-use super::server::{Asks, Clients, LISTENERS_OF_OTHERS};
 use super::tokens::Tokens;
 use crate::config::Loopback;
 use crate::metrics::Format;

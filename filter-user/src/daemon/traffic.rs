@@ -16,7 +16,7 @@ use filter_common::decision::{self, Reason};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
-use super::server::Scrape;
+use super::inbox::Scrape;
 use crate::clock::{Rfc3339, turns};
 use crate::datapath;
 use crate::store::{self, Step, Store};

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use log::{info, warn};
 
 use super::super::Controller;
-use super::super::fleet::is_of;
+use super::super::of_host::is_of;
 use super::show;
 use crate::ban::{Entry, Key, Origin};
 use crate::clock::{KernelTime, Moment};

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -9,7 +10,10 @@ use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use super::super::clients::CLIENTS;
+use super::super::inbox::{Question, Scrape};
 use super::*;
+use crate::metrics::Snapshot;
 
 /// Long enough on a busy machine.
 const SOON: Duration = Duration::from_mins(1);

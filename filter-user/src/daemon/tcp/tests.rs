@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::super::findings::Findings;
-use super::super::server::{Question, Scrape};
+use super::super::inbox::{Question, Scrape};
 use super::super::traffic::Traffic;
 use super::*;
 use crate::events::Hub;
