@@ -76,6 +76,10 @@ pub(super) fn attach(
     } else {
         // A leftover of an interface that no longer exists.
         pins::remove(&path)?;
+        let was = netlink::attached(place.index)?;
+        if was.is_some_and(|was| holder(was.program).is_none()) {
+            wait_until_free(place.index, was);
+        }
         attach_anew(program, pins, place, wanted)?
     };
     let pin = pins.program(place.slot, place.pin);
@@ -194,8 +198,8 @@ fn stays(name: &str, why: &str) -> anyhow::Error {
     )
 }
 
-/// Waits until a program whose link was closed is detached: the kernel may do this a moment later
-/// (`bpf_link_put` in `kernel/bpf/syscall.c`).
+/// Waits until a program whose link was closed, by this process or by a `detach` just before, is detached: the kernel may
+/// do this a moment later (`bpf_link_put` in `kernel/bpf/syscall.c`).
 fn wait_until_free(index: u32, was: Option<netlink::Attached>) {
     const LOOKS: usize = 1000;
     const PAUSE: Duration = Duration::from_millis(1);
