@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     let on_interface = names_interface(&args.options);
     let (purpose, needs) =
-        if on_interface { ("ringfence", For::Build) } else { ("the lab", For::Tests) };
+        if on_interface { ("ringfence", For::Build) } else { ("the lab", of_lab(&args.options)) };
     let root = Root::obtain(purpose)?;
     setup::ensure(&workspace, needs)?;
     if on_interface {
@@ -49,6 +49,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 pub(crate) fn become_command(command: &mut Command) -> Result<()> {
     let error = command.exec();
     Err(error).with_context(|| format!("start {}", command.get_program().display()))
+}
+
+/// The lab starts a browser only to take a picture of the page.
+fn of_lab(options: &[OsString]) -> For {
+    let pictures = options.iter().any(|option| option.as_bytes().starts_with(b"--page-picture"));
+    if pictures { For::Tests } else { For::Lab }
 }
 
 fn names_interface(options: &[OsString]) -> bool {
@@ -74,6 +80,14 @@ mod tests {
         assert!(names(&["-i", "eth0"]));
         assert!(names(&["--dry-run", "-ieth0"]));
         assert!(names(&["--interface=eth0"]));
+    }
+
+    #[test]
+    fn a_picture_of_the_page_needs_the_browser_of_the_tests() {
+        let of_lab = |option: &str| of_lab(&[OsString::from("--json"), option.into()]);
+        assert_eq!(of_lab("--page-picture"), For::Tests);
+        assert_eq!(of_lab("--page-picture=page.png"), For::Tests);
+        assert_eq!(of_lab("--picture"), For::Lab);
     }
 
     #[test]

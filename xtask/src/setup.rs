@@ -13,8 +13,9 @@ mod system;
 mod versions;
 
 use std::path::Path;
+use std::thread;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::ValueEnum;
 
 use crate::step::Steps;
@@ -23,8 +24,8 @@ use compiler::{Compiler, Version};
 use ebpf_env::EbpfEnv;
 use system::System;
 use versions::{
-    BENCH_TOOLS, CROSS_TOOLS, DEBIAN_MIN, FUZZ_TOOLS, IMAGE_TOOLS, NIGHTLY, PACKAGING_TOOLS,
-    TEST_TOOLS, Tool,
+    BENCH_TOOLS, CROSS_TOOLS, DEBIAN_MIN, FUZZ_TOOLS, IMAGE_TOOLS, LAB_TOOLS, NIGHTLY,
+    PACKAGING_TOOLS, TEST_TOOLS, Tool,
 };
 
 /// The arguments of `setup`.
@@ -52,6 +53,8 @@ pub(crate) enum For {
     Images,
     /// The targets of libFuzzer.
     Fuzzing,
+    /// The lab.
+    Lab,
     /// The tests and the lab.
     Tests,
     /// The measurements and the tests.
@@ -138,15 +141,19 @@ fn complete(workspace: &Workspace, needs: For, source: Option<Source>) -> Result
         return Ok(false);
     }
     let steps = Steps::new(toolchain.join("log"));
-    if system.debian && !missing.tools.is_empty() {
-        let packages: Vec<&str> = missing.tools.iter().map(|tool| tool.package).collect();
-        apt::install(&steps, &packages)?;
+    if let Some(why) = &missing.compiler {
+        eprintln!("setup: the XDP program's compiler: {why:#}");
     }
-    let compiler = match missing.compiler {
-        Some(why) => {
-            eprintln!("setup: the XDP program's compiler: {why:#}");
-            install_compiler(&steps, &toolchain, &system, source)
-        }
+    let wants_rustup = missing.compiler.is_some() && source != Some(Source::Debian);
+    // Both wait for the network most of the time.
+    let (programs, rustup) = thread::scope(|scope| {
+        let programs = scope.spawn(|| install_programs(&steps, &system, &missing.tools));
+        let rustup = wants_rustup.then(|| compiler::from_rustup(&steps, &toolchain));
+        (programs.join(), rustup)
+    });
+    programs.map_err(|_panicked| anyhow!("the installation of packages panicked"))??;
+    let compiler = match &missing.compiler {
+        Some(_) => install_compiler(&steps, &toolchain, &system, source, rustup),
         None => Ok(()),
     };
     if system.debian {
@@ -155,6 +162,14 @@ fn complete(workspace: &Workspace, needs: For, source: Option<Source>) -> Result
         require_by_hand(&system, &missing.tools, compiler)?;
     }
     Ok(true)
+}
+
+fn install_programs(steps: &Steps, system: &System, tools: &[Tool]) -> Result<()> {
+    if !system.debian || tools.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = tools.iter().map(|tool| tool.package).collect();
+    apt::install(steps, &packages)
 }
 
 /// For systems on which nothing is installed automatically: fails with a list of everything to install.
@@ -188,8 +203,9 @@ fn missing_tools(system: &System, needs: For) -> Result<Vec<Tool>> {
         For::Packaging => PACKAGING_TOOLS.to_vec(),
         For::Images => IMAGE_TOOLS.to_vec(),
         For::Fuzzing => FUZZ_TOOLS.to_vec(),
-        For::Tests => TEST_TOOLS.to_vec(),
-        For::Bench => [&TEST_TOOLS[..], &BENCH_TOOLS].concat(),
+        For::Lab => LAB_TOOLS.to_vec(),
+        For::Tests => [&LAB_TOOLS[..], &TEST_TOOLS].concat(),
+        For::Bench => [&LAB_TOOLS[..], &TEST_TOOLS, &BENCH_TOOLS].concat(),
     };
     if wanted.is_empty() {
         return Ok(wanted);
@@ -221,16 +237,16 @@ fn check_compiler(toolchain: &Path, source: Option<Source>) -> Result<()> {
     linker::check(toolchain, version.llvm)
 }
 
+/// Prepares the compiler from rustup; without one (`rustup`), or if it fails, Debian's.
 fn install_compiler(
     steps: &Steps,
     toolchain: &Path,
     system: &System,
     source: Option<Source>,
+    rustup: Option<Result<Compiler>>,
 ) -> Result<()> {
-    if source != Some(Source::Debian) {
-        let tried = compiler::from_rustup(steps, toolchain)
-            .and_then(|compiler| equip(steps, toolchain, &compiler));
-        match tried {
+    if let Some(compiler) = rustup {
+        match compiler.and_then(|compiler| equip(steps, toolchain, &compiler)) {
             Ok(()) => return Ok(()),
             Err(error) if source == Some(Source::Rustup) || !system.debian => return Err(error),
             Err(error) => {

@@ -18,7 +18,7 @@ const SHOWN: usize = 20;
 /// The longest part of a log line that a terminal shows without wrapping.
 const WIDTH: usize = 100;
 
-/// Runs commands one at a time and writes their output to a log.
+/// Runs commands and writes the output of each to a log of its own.
 pub(crate) struct Steps {
     verb: &'static str,
     logs: PathBuf,
@@ -64,7 +64,7 @@ impl Steps {
         let status = wait(&log, command, check)
             .with_context(|| format!("{name}: {what} (log: {})", log.display()))?;
         if status.success() {
-            eprintln!("{}:   done in {:.1} s", self.verb, start.elapsed().as_secs_f64());
+            eprintln!("{}:   {name}: done in {:.1} s", self.verb, start.elapsed().as_secs_f64());
             return Ok(());
         }
         bail!(

@@ -34,19 +34,23 @@ pub(super) struct Tool {
     pub(super) program: &'static str,
 }
 
-/// The programs that the tests and the lab start.
-pub(super) const TEST_TOOLS: [Tool; 11] = [
-    Tool { package: "chromium", program: "chromium" },
-    Tool { package: "chromium-driver", program: "chromedriver" },
-    Tool { package: "curl", program: "curl" },
+/// The programs that the lab starts.
+pub(super) const LAB_TOOLS: [Tool; 5] = [
     Tool { package: "iproute2", program: "ip" },
-    Tool { package: "nftables", program: "nft" },
-    Tool { package: "openssh-client", program: "ssh" },
     Tool { package: "openssl", program: "openssl" },
     Tool { package: "sip-tester", program: "sipp" },
     Tool { package: "sipvicious", program: "svcrack" },
-    Tool { package: "tcpdump", program: "tcpdump" },
     Tool { package: "tmux", program: "tmux" },
+];
+
+/// The additional programs of the tests.
+pub(super) const TEST_TOOLS: [Tool; 6] = [
+    Tool { package: "chromium", program: "chromium" },
+    Tool { package: "chromium-driver", program: "chromedriver" },
+    Tool { package: "curl", program: "curl" },
+    Tool { package: "nftables", program: "nft" },
+    Tool { package: "openssh-client", program: "ssh" },
+    Tool { package: "tcpdump", program: "tcpdump" },
 ];
 
 /// The programs that build and check the packages.
