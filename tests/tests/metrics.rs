@@ -22,6 +22,9 @@ use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_mins(1);
 
+/// `promtool` fills a database for each test of a rule, with all of two processors.
+const PROMTOOL_LIMIT: Duration = Duration::from_mins(5);
+
 fn packaging() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging")
 }
@@ -34,7 +37,7 @@ fn program(name: &str) -> PathBuf {
 fn promtool(arguments: &[&str], path: &Path) {
     let mut command = Command::new(program("promtool"));
     command.args(arguments).arg(path);
-    child::finish("promtool", &mut command, LIMIT, OnSignal::Stop)
+    child::finish("promtool", &mut command, PROMTOOL_LIMIT, OnSignal::Stop)
         .unwrap()
         .success(&format!("promtool {}", arguments.join(" ")))
         .unwrap();
