@@ -77,10 +77,10 @@ const MAPS: &[(&str, bpf_map_type, usize, usize, u32)] = {
 /// Maps that only the program uses; only their names are agreed.
 const PRIVATE: [&str; 4] = [maps::SCRATCH, maps::EVENT_RATE, maps::WIRE_RATE, maps::CAPTURE_RATE];
 
-/// The most instructions that a kernel's verifier may follow: half of its limit
+/// The most instructions that a kernel's verifier may follow: six tenths of its limit
 /// (`BPF_COMPLEXITY_LIMIT_INSNS`), because another compiler spills differently, and another kernel knows
-/// less about spilled values.
-const INSTRUCTION_BUDGET: u32 = 500_000;
+/// less about spilled values: two builds of Linux 6.18 differ by 7 %.
+const INSTRUCTION_BUDGET: u32 = 600_000;
 
 /// The memory that the maps may take before there are bans.
 const MEMORY_BUDGET: u64 = 40 << 20;
