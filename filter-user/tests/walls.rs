@@ -1,8 +1,8 @@
-//! Checks the walls between the crates: forbidden dependencies, and imports that form no cycle.
+//! Checks the walls between the crates: forbidden dependencies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The crates that know of the host, of the kernel, of time, or of more than their own part.
 const WORLDLY: [&str; 10] = [
@@ -32,22 +32,6 @@ const WALLS: [(&str, &[&str], &[&str]); 11] = [
     ("fleet-agent", &["api", "tokio"], &["detection"]),
     ("store", &["nix", "rusqlite", "tokio"], &[]),
     ("tables", &[], &["detection"]),
-];
-
-/// Crates whose modules must not import each other in a cycle.
-const LAYERED: [&str; 12] = [
-    "",
-    "../filter-common",
-    "../filter-ebpf",
-    "audit",
-    "datapath",
-    "detection",
-    "fail2ban",
-    "feeds",
-    "geo",
-    "fleet",
-    "fleet-agent",
-    "store",
 ];
 
 fn here() -> &'static Path {
@@ -101,97 +85,4 @@ fn no_crate_depends_on_what_it_must_not_use() {
     let crates = entries(here());
     let crates = crates.filter(|entry| entry.path().join("Cargo.toml").is_file()).count();
     assert_eq!(crates, WALLS.len(), "each crate has its row");
-}
-
-/// The modules at the top of a crate, with their files.
-fn modules(name: &str) -> BTreeMap<String, PathBuf> {
-    let files = entries(&here().join(name).join("src"));
-    let named = files.filter_map(|file| {
-        let module = file.file_name().to_str()?.strip_suffix(".rs")?.to_owned();
-        Some((module, file.path()))
-    });
-    named.filter(|(module, _)| !["lib", "tests"].contains(&&**module)).collect()
-}
-
-/// The names that stand behind `prefix` in the code of a file, its tests left out.
-fn named_behind(prefix: &str, text: &str) -> BTreeSet<String> {
-    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-    let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-    let code = code.collect::<Vec<_>>().join("\n");
-    let first = |path: &str| -> String {
-        path.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
-    };
-    let mut names = BTreeSet::new();
-    for behind in code.split(prefix).skip(1) {
-        match behind.strip_prefix('{') {
-            Some(list) => {
-                let list = list.split("};").next().unwrap_or_default();
-                names.extend(list.split(',').map(first));
-            }
-            None => drop(names.insert(first(behind))),
-        }
-    }
-    names
-}
-
-/// The code of a module and of those inside it, by how each calls the modules at the top.
-fn used(module: &str, file: &Path) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    let text = read(file);
-    names.extend(named_behind("crate::", &text));
-    names.extend(named_behind(" super::", &text));
-    let inside = file.with_extension("");
-    let mut directories = if inside.is_dir() { vec![inside] } else { Vec::new() };
-    while let Some(directory) = directories.pop() {
-        for entry in entries(&directory) {
-            if entry.path().ends_with("tests") || entry.path().ends_with("tests.rs") {
-                continue;
-            }
-            if entry.path().is_dir() {
-                directories.push(entry.path());
-            } else {
-                let text = read(&entry.path());
-                names.extend(named_behind("crate::", &text));
-                names.extend(named_behind(" super::super::", &text));
-            }
-        }
-    }
-    names.remove(module);
-    names
-}
-
-#[test]
-fn no_modules_use_each_other_in_a_circle() {
-    for name in LAYERED {
-        let modules = modules(name);
-        let mut uses: BTreeMap<&str, BTreeSet<String>> = modules
-            .iter()
-            .map(|(module, file)| {
-                let used = used(module, file);
-                (&**module, used.into_iter().filter(|other| modules.contains_key(other)).collect())
-            })
-            .collect();
-        assert!(
-            uses.values().any(|used| !used.is_empty()),
-            "{name}: its imports are not understood"
-        );
-        // Remove modules that use no other, until none is left.
-        loop {
-            let done: Vec<&str> = uses
-                .iter()
-                .filter(|(_, used)| used.is_empty())
-                .map(|(module, _)| *module)
-                .collect();
-            if done.is_empty() {
-                break;
-            }
-            for module in done {
-                uses.remove(module);
-                for used in uses.values_mut() {
-                    used.remove(module);
-                }
-            }
-        }
-        assert!(uses.is_empty(), "{name}: these are in a circle, or use one that is: {uses:#?}");
-    }
 }
