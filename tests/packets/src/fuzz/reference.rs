@@ -263,7 +263,7 @@ fn field<'a>(message: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
             return None;
         }
         let Some((start, value)) = rest.split_at_checked(name.len()) else { continue };
-        if before == b'\n' && start.eq_ignore_ascii_case(name) {
+        if matches!(before, b'\r' | b'\n') && start.eq_ignore_ascii_case(name) {
             let spaces = value.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
             if spaces <= 3 && value.get(spaces) == Some(&b':') {
                 return Some(value);
