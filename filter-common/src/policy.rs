@@ -78,13 +78,12 @@ pub trait Tables {
     fn presence(&self, word: u32) -> u64;
     /// A line of the table of banned IPv4 addresses.
     fn ban_line(&self, line: u32) -> Option<Self::Line<'_>>;
-    /// Whether the last packets came from banned IPv4 addresses. Then the next one probably does, and its line
-    /// is looked into without a look at the gate.
-    fn expects_ban(&self) -> bool {
-        false
+    /// Of which flood the last packets were; the next one probably is too. It has no effect on a decision.
+    fn expects(&self) -> Flood {
+        Flood::None
     }
-    /// Notes whether a packet came from a banned IPv4 address, for [`expects_ban`](Self::expects_ban).
-    fn note_ban(&self, _banned: bool) {}
+    /// Notes of which flood a packet may be, for [`expects`](Self::expects).
+    fn note(&self, _flood: Flood) {}
     /// A line of the cache of banned IPv6 addresses.
     fn cache_line(&self, line: u32) -> Option<Self::CacheLine<'_>>;
     /// The ban of exactly this IPv6 address, whether or not it is in force.
@@ -192,6 +191,32 @@ pub trait PeerSlot {
     fn count(&self, passed: bool);
 }
 
+/// A flood of which packets may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Flood {
+    /// None.
+    #[default]
+    None,
+    /// One from banned addresses. The next source is looked up without a look at the gate.
+    Banned,
+    /// One of REGISTER requests beyond the shared budget. The line of the greylist of the next source is loaded at
+    /// once, while its bits in the gate of bans are.
+    Greylisted,
+}
+
+impl Flood {
+    #[inline(always)]
+    fn of(code: Code) -> Self {
+        if code.bit() & bits(&[Reason::Banned, Reason::Spoofed]) != 0 {
+            Self::Banned
+        } else if code.is(Reason::Greylist) {
+            Self::Greylisted
+        } else {
+            Self::None
+        }
+    }
+}
+
 /// A reason, and the source of the packet if it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
@@ -259,8 +284,10 @@ pub fn decide<S: Stages>(packet: &impl Packet, stages: &S) -> Decision {
         },
     };
     let headers = Headers::from_words(words);
+    let flood = tables.expects();
+    tiers::fetch(headers.source, flood, config, tables);
     // No stage calls another, because the kernel's stack has 512 bytes.
-    let mut code = judge(&headers, config, stages);
+    let mut code = judge(&headers, flood, config, stages);
     if code.bit() & OVER_AS_PEER != 0
         && packet::is_tcp(words)
         && stages.stream_of_peer(packet, words)
@@ -276,6 +303,7 @@ pub fn decide<S: Stages>(packet: &impl Packet, stages: &S) -> Decision {
     if answers::is_watched(headers.source, code, config, tables) {
         code = stages.answered(packet, words, code);
     }
+    tables.note(Flood::of(code));
     if code.drops() && spared(code, headers.source, config, stages) {
         code = Reason::Trusted.into();
         // A ban may have decided before its port was looked up.
@@ -306,12 +334,11 @@ fn is_dry_run(code: Code, config: &Config) -> bool {
 /// The reason of a packet to a SIP port from an unknown source.
 #[inline(always)]
 fn unknown(packet: &impl Packet, words: Words, config: &Config, stages: &impl Stages) -> Code {
-    let mut code = Code::UNKNOWN;
-    if packet::is_tcp(words) {
-        code = stages.stream(packet, words);
-    } else if tiers::is_unwanted(packet, words, config, stages.tables()) {
-        code = Reason::Greylist.into();
-    }
+    let mut code = if packet::is_tcp(words) {
+        stages.stream(packet, words)
+    } else {
+        tiers::flooded(packet, words, config, stages.tables())
+    };
     if code == Code::UNKNOWN {
         code = limited(packet, words, config, stages);
     }
@@ -357,7 +384,7 @@ fn limited(packet: &impl Packet, words: Words, config: &Config, stages: &impl St
 
 /// The reason, except for trust, by a packet's source and port; or [`Code::UNKNOWN`].
 #[inline(always)]
-fn judge(headers: &Headers, config: &Config, stages: &impl Stages) -> Code {
+fn judge(headers: &Headers, flood: Flood, config: &Config, stages: &impl Stages) -> Code {
     let tables = stages.tables();
     let source = headers.source;
     let (classes, may_be_sip) = match headers.layer4 {
@@ -375,7 +402,7 @@ fn judge(headers: &Headers, config: &Config, stages: &impl Stages) -> Code {
     }
     let now = tables.now(config);
     let mut throttled = false;
-    if let Some(reason) = bans::banned(source, classes, config, stages, now) {
+    if let Some(reason) = bans::banned(source, classes, flood, config, stages, now) {
         if matches!(reason, Reason::Throttled) {
             throttled = true;
         } else if !matches!(reason, Reason::Spoofed) || is_attended(tables, now) {

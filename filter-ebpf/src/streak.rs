@@ -1,17 +1,23 @@
-//! How many packets in a row came from banned IPv4 addresses, by receive queue. In a flood of them the gate of
-//! bans only says yes, and is a line of memory that is in no near cache.
+//! How many packets in a row may be of the same flood, by receive queue. In a flood from random sources most of the
+//! time goes into lines of memory that are in no near cache: which of them the next packet needs is then known before
+//! its source is looked up.
 
 use core::cell::UnsafeCell;
 
 use aya_ebpf::bindings::xdp_md;
+
+use filter_common::policy::Flood;
 
 use crate::hints::masked;
 
 /// Queues that have a count of their own; a power of two.
 const QUEUES: usize = 16;
 
-/// From here on the next packet is expected to be banned as well.
+/// From here on the next packet is expected to be of the same flood.
 const LONG: u64 = 8;
+
+/// The counts of a flood are from one to [`LONG`] more than a multiple of this; zero is none.
+const FLOOD: u64 = 16;
 
 /// A line of the cache for each queue, so that CPUs do not take them from each other.
 #[repr(C, align(64))]
@@ -30,20 +36,39 @@ fn of_queue(ctx: *mut xdp_md) -> *mut u64 {
     STREAKS.0.get().cast::<u64>().wrapping_add(masked::<{ QUEUES - 1 }>(queue) * 8)
 }
 
-/// Whether the next packet is expected to be from a banned address.
+/// The flood of which the next packet is expected to be.
 #[inline(always)]
-pub(crate) fn is_long(ctx: *mut xdp_md) -> bool {
+pub(crate) fn flood(ctx: *mut xdp_md) -> Flood {
     // SAFETY: inside of the memory, which lives as long as the program, and aligned.
-    unsafe { of_queue(ctx).read_volatile() >= LONG }
+    match unsafe { of_queue(ctx).read_volatile() } {
+        BANNED => Flood::Banned,
+        GREYLISTED => Flood::Greylisted,
+        _ => Flood::None,
+    }
 }
+
+const BANNED: u64 = FLOOD + LONG;
+const GREYLISTED: u64 = 2 * FLOOD + LONG;
 
 /// Counts a packet. Writes only what changes.
 #[inline(always)]
-pub(crate) fn note(ctx: *mut xdp_md, banned: bool) {
+pub(crate) fn note(ctx: *mut xdp_md, flood: Flood) {
     let word = of_queue(ctx);
     // SAFETY: as above.
     let count = unsafe { word.read_volatile() };
-    let new = if banned { (count + 1).min(LONG) } else { 0 };
+    let most = match flood {
+        Flood::None => 0,
+        Flood::Banned => BANNED,
+        Flood::Greylisted => GREYLISTED,
+    };
+    let new = if most == 0 || count == most {
+        most
+    } else if most.wrapping_sub(count) < LONG {
+        count + 1
+    } else {
+        // Another flood than that of the packet before.
+        most - (LONG - 1)
+    };
     if new != count {
         // SAFETY: as above.
         unsafe { word.write_volatile(new) };

@@ -28,7 +28,7 @@ use filter_common::limits::{
     VISITORS as VISITORS_MAX,
 };
 use filter_common::packet::{Headers, SPARE_BIT, Window};
-use filter_common::policy::{BanSlot, NetworkSlot, PeerSlot, Tables};
+use filter_common::policy::{BanSlot, Flood, NetworkSlot, PeerSlot, Tables};
 use filter_common::rate::{Gcra, seen_unit, unit};
 use filter_common::sip::{self, Agent, Fields};
 use filter_common::wire::{self, Count, Message, Reading};
@@ -671,13 +671,13 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn expects_ban(&self) -> bool {
-        streak::is_long(self.ctx)
+    fn expects(&self) -> Flood {
+        streak::flood(self.ctx)
     }
 
     #[inline(always)]
-    fn note_ban(&self, banned: bool) {
-        streak::note(self.ctx, banned);
+    fn note(&self, flood: Flood) {
+        streak::note(self.ctx, flood);
     }
 
     #[inline(always)]

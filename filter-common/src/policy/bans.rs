@@ -1,6 +1,6 @@
 //! Checks whether a packet's source is banned from the port to which it goes.
 
-use super::{BanSlot as _, NetworkSlot as _, Stages, Tables};
+use super::{BanSlot as _, Flood, NetworkSlot as _, Stages, Tables};
 use crate::abi::{Config, ORIGIN_OWN, SCOPE_ALL, SCOPE_THROTTLE};
 use crate::address::Address;
 use crate::ban_cache::{self, Shared as _};
@@ -10,11 +10,13 @@ use crate::gate;
 use crate::rate::unit;
 
 /// Why the packet drops, if its source is banned from one of these `classes` of ports. A throttle has always
-/// the entry of a network, if need be of one address, so that the table of addresses only has bans.
+/// the entry of a network, if need be of one address, so that the table of addresses only has bans. In a `flood`
+/// of banned addresses the table is asked without a look at the gate.
 #[inline(always)]
 pub(super) fn banned(
     source: Address,
     classes: u8,
+    flood: Flood,
     config: &Config,
     stages: &impl Stages,
     now: u64,
@@ -23,24 +25,18 @@ pub(super) fn banned(
     let bit = |place: gate::Place| tables.presence(place.word).wrapping_shr(place.shift) & 1 != 0;
     let is_v4 = source.v4_word().is_some();
     // The gate only saves the lookup: what the lookup finds does not depend on it.
-    let present = is_v4 && tables.expects_ban() || bit(gate::presence(source, config.seed));
+    let present = is_v4 && flood == Flood::Banned || bit(gate::presence(source, config.seed));
     let (reach, now) = (classes | SCOPE_ALL, unit(now));
     if present {
         let found = match source.v4_word() {
             Some(word) => address_v4(word, reach, config, tables, now).unwrap_or(OfAddress::No),
             None => stages.address_banned(source, reach, config, now),
         };
-        if is_v4 && found != OfAddress::No {
-            tables.note_ban(true);
-        }
         match found {
             OfAddress::Banned => return Some(Reason::Banned),
             OfAddress::Own => return Some(Reason::Spoofed),
             OfAddress::No => {}
         }
-    }
-    if is_v4 {
-        tables.note_ban(false);
     }
     let may_be_network = present || !is_v4;
     if may_be_network && bit(gate::network_presence(source, config.seed)) {

@@ -3,7 +3,7 @@
 
 use super::levels::{self, Level, Over};
 use super::task::Task;
-use super::{PeerSlot, Tables, geo, is_attended};
+use super::{Flood, PeerSlot, Tables, geo, is_attended};
 use crate::abi::{
     ADMITTED, CLASSES, Config, EXCESS, FLAG_CLOSED_TO_KNOWN, FLAG_GEO, FLAG_GREYLIST, SEARCHES,
 };
@@ -78,30 +78,50 @@ fn known<T: Tables + ?Sized>(
 pub(super) const SIGNED: u64 =
     bits(&[Reason::Register, Reason::RegisterCredentials, Reason::Request]);
 
-/// Whether a packet is a REGISTER of a flood that has exhausted the shared budget, and the greylist would neither
-/// admit nor record it. The stages would say the same, but their calls cost more than everything else: most packets
-/// of a flood from forged sources end here.
+/// Loads the line of the greylist of a source of a flood early, for the decision that follows.
 #[inline(always)]
-pub(super) fn is_unwanted<T: Tables + ?Sized>(
+pub(super) fn fetch<T: Tables + ?Sized>(
+    source: Address,
+    flood: Flood,
+    config: &Config,
+    tables: &T,
+) {
+    if flood == Flood::Greylisted
+        && let Some(line) = greylist_line(config.source_hash(source), tables)
+    {
+        greylist::fetch(&line);
+    }
+}
+
+/// The decision about a REGISTER of a flood that has exhausted the shared budget: [`Code::OVERLOAD`], or that it
+/// drops if the greylist would neither admit nor record it. [`Code::UNKNOWN`] about any other packet. The stages
+/// would say the same, but their calls cost more than everything else.
+#[inline(always)]
+pub(super) fn flooded<T: Tables + ?Sized>(
     packet: &impl Packet,
     words: Words,
     config: &Config,
     tables: &T,
-) -> bool {
+) -> Code {
     let Headers { source, layer4, .. } = Headers::from_words(words);
     let Layer4::Udp { payload, .. } = layer4 else {
-        return false;
+        return Code::UNKNOWN;
     };
     if config.flags & (FLAG_GREYLIST | FLAG_GEO) != FLAG_GREYLIST
         || !sip::is_identified(payload)
         || !packet.near_words(payload.start).is_some_and(sip::is_register)
     {
-        return false;
+        return Code::UNKNOWN;
     }
     let limits = Limits::of(source, config, tables, tables.now(config));
-    !limits.shared_has_room(Class::Register)
-        && greylist_line(limits.hash, tables)
-            .is_some_and(|line| !greylist::wants(&line, limits.hash, limits.now))
+    if limits.shared_has_room(Class::Register) {
+        return Code::UNKNOWN;
+    }
+    let line = greylist_line(limits.hash, tables);
+    if line.is_some_and(|line| !greylist::wants(&line, limits.hash, limits.now)) {
+        return Reason::Greylist.into();
+    }
+    Code::OVERLOAD
 }
 
 /// The class of a packet from an unknown source to a SIP port, or the reason why it is not limited.
@@ -156,7 +176,6 @@ pub fn classify<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: 
     }
     let limits = Limits::of(headers.source, config, tables, now);
     if !limits.shared_has_room(class) {
-        limits.fetch_line();
         Task::decided(overload(config))
     } else if limits.may_search() {
         task.with_search()
@@ -255,16 +274,6 @@ impl<'a, T: Tables + ?Sized> Limits<'a, T> {
         let place = class.index();
         let limit = at(&self.config.shared, place);
         self.tables.shared_bucket(place).is_none_or(|bucket| limit.has_room(&bucket, self.now))
-    }
-
-    /// Loads the source's line of the greylist early, for the decision that follows.
-    #[inline(always)]
-    fn fetch_line(&self) {
-        if self.config.flags & FLAG_GREYLIST != 0
-            && let Some(line) = greylist_line(self.hash, self.tables)
-        {
-            greylist::fetch(&line);
-        }
     }
 
     /// Whether a REGISTER is searched for credentials, which costs more than everything else: not if it

@@ -21,7 +21,7 @@ use filter_common::limits::{
     GREYLIST_LINES, PREFIX_LINES, RETRY_BUCKETS, RETRY_LINES, SOURCE_LINES, WINDOW_WORDS,
 };
 use filter_common::packet::{self, Headers, Layer4, Packet, Window};
-use filter_common::policy::{self, BanSlot, Decision, NetworkSlot, PeerSlot, Tables};
+use filter_common::policy::{self, BanSlot, Decision, Flood, NetworkSlot, PeerSlot, Tables};
 use filter_common::rate::{Bucket, unit};
 use filter_common::sip::{self, Agent, Fields};
 use filter_common::wire::{self, Count, Message, Reading, Record};
@@ -217,8 +217,8 @@ pub struct Model {
     watched: Cell<u64>,
     seen: Cell<Option<(u64, u64)>>,
     window: RefCell<Window>,
-    expects_ban: Cell<bool>,
-    noted_ban: Cell<Option<bool>>,
+    flood: Cell<Flood>,
+    noted: Cell<Option<Flood>>,
     asked_bans_v6: Cell<u32>,
 }
 
@@ -285,8 +285,8 @@ impl Model {
             seen: Cell::default(),
             // As in the kernel, it may contain anything.
             window: RefCell::new([u64::from_le_bytes(*b"\nAuthori"); WINDOW_WORDS]),
-            expects_ban: Cell::new(false),
-            noted_ban: Cell::new(None),
+            flood: Cell::default(),
+            noted: Cell::default(),
             asked_bans_v6: Cell::new(0),
         }
     }
@@ -294,20 +294,20 @@ impl Model {
     /// Decides about a packet.
     pub fn decide(&self, packet: &impl Packet) -> Decision {
         self.seen.set(None);
-        self.noted_ban.set(None);
+        self.noted.set(None);
         self.asked_bans_v6.set(0);
         self.ends.set(packet::parse(packet).ok().and_then(|headers| ends(packet, &headers)));
         policy::decide(packet, self)
     }
 
-    /// Whether it takes each packet for one of a flood of banned sources, which must not matter.
-    pub fn expect_bans(&self, expects: bool) {
-        self.expects_ban.set(expects);
+    /// The flood for whose packet it takes each one, which must not matter.
+    pub fn expect(&self, flood: Flood) {
+        self.flood.set(flood);
     }
 
-    /// Whether the last packet was noted as one of a banned IPv4 address; none if nothing was noted.
-    pub fn noted_ban(&self) -> Option<bool> {
-        self.noted_ban.get()
+    /// The flood of which the last packet may be, if this was noted.
+    pub fn noted(&self) -> Option<Flood> {
+        self.noted.get()
     }
 
     /// How often the last packet needed the map of banned IPv6 addresses.
@@ -697,12 +697,12 @@ impl Tables for Model {
         self.gates.presence[usize::try_from(word).expect("a word's number")].load(Ordering::Relaxed)
     }
 
-    fn expects_ban(&self) -> bool {
-        self.expects_ban.get()
+    fn expects(&self) -> Flood {
+        self.flood.get()
     }
 
-    fn note_ban(&self, banned: bool) {
-        self.noted_ban.set(Some(banned));
+    fn note(&self, flood: Flood) {
+        self.noted.set(Some(flood));
     }
 
     fn ban_line(&self, line: u32) -> Option<ModelLine<'_>> {

@@ -7,7 +7,7 @@ use filter_common::ban_table::{Place, SLOTS, lines_for};
 use filter_common::class::Class;
 use filter_common::decision::{Code, Reason};
 use filter_common::packet::{self, Headers};
-use filter_common::policy::{Decision, stream};
+use filter_common::policy::{Decision, Flood, stream};
 use filter_common::rate::{UNIT_SHIFT, unit};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -25,24 +25,24 @@ fn every_row_has_its_reason() {
     let mut wrong = Vec::new();
     let cases = cases::all();
     for case in &cases {
-        let mut ways = vec![(false, CacheAge::New), (true, CacheAge::New)];
+        let floods = [Flood::None, Flood::Banned, Flood::Greylisted];
+        let mut ways = Vec::from(floods.map(|flood| (flood, CacheAge::New)));
         if case.world.v6_bans(NOW).next().is_some() {
             use CacheAge::{Earlier, Empty, Unused, Weaker};
-            ways.extend([Empty, Weaker, Earlier, Unused].map(|age| (false, age)));
+            ways.extend([Empty, Weaker, Earlier, Unused].map(|age| (Flood::None, age)));
         }
-        for (in_flood, age) in ways {
-            check(case, in_flood, age, &mut wrong);
+        for (flood, age) in ways {
+            check(case, flood, age, &mut wrong);
         }
     }
     assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
     println!("{} rows", cases.len());
 }
 
-/// Checks a row. Whether packets before were of banned sources must not matter, nor what is cached of their
-/// bans.
-fn check(case: &Case, in_flood: bool, age: CacheAge, wrong: &mut Vec<String>) {
+/// Checks a row. The flood of which the packets before were must not matter, nor what is cached of their bans.
+fn check(case: &Case, flood: Flood, age: CacheAge, wrong: &mut Vec<String>) {
     let mut model = Model::new(&case.world, NOW);
-    model.expect_bans(in_flood);
+    model.expect(flood);
     model.age_cache(age);
     for earlier in case.earlier() {
         match earlier {
@@ -273,7 +273,7 @@ fn a_ban_drops_no_other_address_of_its_line_and_fingerprint() {
     let model = Model::new(&world, NOW);
     let reason = |source: &Ipv4Addr| {
         let packet = Frame::from((*source).into()).payload(messages::register()).build();
-        model.expect_bans(true);
+        model.expect(Flood::Banned);
         model.decide(&packet.as_slice()).code.reason()
     };
     for source in banned.iter().chain([&in_second]) {
@@ -284,29 +284,33 @@ fn a_ban_drops_no_other_address_of_its_line_and_fingerprint() {
     }
 }
 
-/// What a packet of a flood of banned sources is known by.
+/// What a packet of a flood is known by.
 #[test]
-fn packets_of_banned_ipv4_addresses_are_noted() {
+fn packets_of_a_flood_are_noted() {
     let world = World::default()
         .ban("192.0.2.66", SCOPE_SIP, Ends::In(60))
         .ban("192.0.2.67", SCOPE_SIP, Ends::In(0))
         .own("192.0.2.10")
+        .shared_limit(Class::Register, 4)
+        .greylisting()
         .ban("2001:db8::66", SCOPE_SIP, Ends::In(60));
     let model = Model::new(&world, NOW);
     for (source, reason, noted) in [
-        ("192.0.2.66", Reason::Banned, Some(true)),
-        ("192.0.2.10", Reason::Spoofed, Some(true)),
-        ("192.0.2.67", Reason::Register, Some(false)),
-        ("192.0.2.68", Reason::Register, Some(false)),
-        ("198.51.100.1", Reason::Register, Some(false)),
-        ("127.0.0.1", Reason::Spoofed, None),
-        ("2001:db8::66", Reason::Banned, None),
-        ("2001:db8::67", Reason::Register, None),
+        ("192.0.2.66", Reason::Banned, Flood::Banned),
+        ("192.0.2.10", Reason::Spoofed, Flood::Banned),
+        ("192.0.2.67", Reason::Register, Flood::None),
+        ("192.0.2.68", Reason::Register, Flood::None),
+        ("198.51.100.1", Reason::Register, Flood::None),
+        ("127.0.0.1", Reason::Spoofed, Flood::Banned),
+        ("2001:db8::66", Reason::Banned, Flood::Banned),
+        ("2001:db8::67", Reason::Register, Flood::None),
+        ("192.0.2.69", Reason::Greylist, Flood::Greylisted),
+        ("2001:db8:1::69", Reason::Greylist, Flood::Greylisted),
     ] {
         let source: IpAddr = source.parse().unwrap();
         let packet = Frame::from(source).payload(messages::register()).build();
         assert_eq!(model.decide(&packet.as_slice()).code.reason(), Some(reason), "{source}");
-        assert_eq!(model.noted_ban(), noted, "{source}");
+        assert_eq!(model.noted(), Some(noted), "{source}");
     }
 }
 

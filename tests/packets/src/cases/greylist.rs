@@ -161,6 +161,7 @@ fn sources() -> Vec<Case> {
     let credentials =
         |source| Frame::from(ip(source)).payload(messages::register_with_credentials());
     let same = from("192.0.2.67");
+    let countries = World { greylist: false, ..world() }.shut("203.0.113.0/24");
     vec![
         admitted("with credentials when let in", &credentials(V4), Admitted),
         admitted("with credentials seven seconds later", &credentials(V4), Admitted)
@@ -191,6 +192,7 @@ fn sources() -> Vec<Case> {
             .then(flood())
             .then_same(1)
             .then_wait(500),
+        row("greylist: none, with countries", &from(V4), &countries, SharedLimit).then(flood()),
         row(
             "greylist: credentials within the budget",
             &credentials(V4),
