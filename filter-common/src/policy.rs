@@ -205,6 +205,7 @@ pub enum Flood {
 }
 
 impl Flood {
+    /// Of which flood a packet with this code may be.
     #[inline(always)]
     fn of(code: Code) -> Self {
         if code.bit() & bits(&[Reason::Banned, Reason::Spoofed]) != 0 {

@@ -5,7 +5,6 @@
 use core::cell::UnsafeCell;
 
 use aya_ebpf::bindings::xdp_md;
-
 use filter_common::policy::Flood;
 
 use crate::hints::masked;
@@ -18,6 +17,10 @@ const LONG: u64 = 8;
 
 /// The counts of a flood are from one to [`LONG`] more than a multiple of this; zero is none.
 const FLOOD: u64 = 16;
+
+/// The counts from which on a flood is expected.
+const BANNED: u64 = FLOOD + LONG;
+const GREYLISTED: u64 = 2 * FLOOD + LONG;
 
 /// A line of the cache for each queue, so that CPUs do not take them from each other.
 #[repr(C, align(64))]
@@ -46,9 +49,6 @@ pub(crate) fn flood(ctx: *mut xdp_md) -> Flood {
         _ => Flood::None,
     }
 }
-
-const BANNED: u64 = FLOOD + LONG;
-const GREYLISTED: u64 = 2 * FLOOD + LONG;
 
 /// Counts a packet. Writes only what changes.
 #[inline(always)]
